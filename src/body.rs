@@ -1,0 +1,103 @@
+//! The one body type that travels between the rooms.
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+/// Why a body ended early. The response in progress is cut; nothing of it is kept.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The connection that the body came from failed or broke the protocol.
+    #[error("upstream body: {0}")]
+    Upstream(#[from] hyper::Error),
+    /// The sender was silent for longer than the limit.
+    #[error("no bytes within the time limit")]
+    Stalled,
+    /// The body is longer than allowed.
+    #[error("body exceeds {0} bytes")]
+    TooLarge(u64),
+    /// The body ended before its stated length.
+    #[error("body ended early")]
+    Truncated,
+    /// The fill that fed this body failed.
+    #[error("fill failed: {0}")]
+    Fill(&'static str),
+    /// The reader fell behind the fill's window and no other source could serve it.
+    #[error("reader fell behind")]
+    Laggard,
+    /// A stored record that the body needed was gone or damaged.
+    #[error("stored body: {0}")]
+    Stored(&'static str),
+}
+
+/// Any streamed body.
+pub type DynBody = Pin<Box<dyn HttpBody<Data = Bytes, Error = BodyError> + Send>>;
+
+/// A message body.
+pub enum Body {
+    /// No bytes.
+    Empty,
+    /// All bytes at once.
+    Full(Bytes),
+    /// Straight from a connection.
+    Incoming(Incoming),
+    /// Made as it is read.
+    Stream(DynBody),
+}
+
+impl Body {
+    /// A streamed body.
+    pub fn stream(body: impl HttpBody<Data = Bytes, Error = BodyError> + Send + 'static) -> Self {
+        Self::Stream(Box::pin(body))
+    }
+}
+
+impl From<Bytes> for Body {
+    fn from(bytes: Bytes) -> Self {
+        if bytes.is_empty() { Self::Empty } else { Self::Full(bytes) }
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        match this {
+            Self::Empty => Poll::Ready(None),
+            Self::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                *this = Self::Empty;
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            Self::Incoming(body) => {
+                Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(BodyError::from)))
+            }
+            Self::Stream(body) => body.as_mut().poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Full(_) => false,
+            Self::Incoming(body) => body.is_end_stream(),
+            Self::Stream(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Incoming(body) => body.size_hint(),
+            Self::Stream(body) => body.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! The only place that reads a clock.
+//!
+//! Monotonic time is tokio's, so that paused and simulated runtimes drive it; wall time is the
+//! system's, or, in simulations, a fixed start plus the monotonic time that has passed.
+
+use crate::proto::time::{Now, Wall};
+use std::time::{Instant, SystemTime};
+
+/// A source of [`Now`]. Cheap to copy; one per node.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock(Source);
+
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    System,
+    Simulated { started: tokio::time::Instant, wall: Wall },
+}
+
+impl Clock {
+    /// The clocks of this machine.
+    pub const fn system() -> Self {
+        Self(Source::System)
+    }
+
+    /// A wall clock that reads `wall` now and advances with the runtime's (virtual) time. Must be
+    /// made within the runtime whose time it follows.
+    #[expect(clippy::disallowed_methods, reason = "the clock is where time is read")]
+    pub fn simulated(wall: Wall) -> Self {
+        Self(Source::Simulated { started: tokio::time::Instant::now(), wall })
+    }
+
+    /// Reads both clocks.
+    #[expect(clippy::disallowed_methods, reason = "the clock is where time is read")]
+    pub fn now(&self) -> Now {
+        match self.0 {
+            Source::System => Now { mono: Instant::now(), wall: SystemTime::now().into() },
+            Source::Simulated { started, wall } => {
+                let mono = tokio::time::Instant::now();
+                Now { mono: mono.into_std(), wall: wall.plus(mono - started) }
+            }
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! Validated configuration: what the rooms read. A value of these types has passed every check,
+//! so no room checks again. A reload builds a whole new [`Config`] and swaps it.
+
+use crate::proto::semantics::CachePolicy;
+use ipnet::IpNet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Everything that a node was told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Identity of the node.
+    pub node: Node,
+    /// Where clients connect.
+    pub listen: Listen,
+    /// Sites in the order of the file; the first match wins.
+    pub sites: Vec<Arc<Site>>,
+    /// Sizes of the tiers and the defaults of what may be stored.
+    pub cache: Cache,
+    /// Limits on clients.
+    pub limits: Limits,
+    /// Networks whose forwarding fields (`X-Forwarded-*`, `Forwarded`) are believed.
+    pub trusted: Vec<IpNet>,
+    /// Where metrics and probes are served; `None` is nowhere.
+    pub metrics: Option<SocketAddr>,
+    /// The admin interface; `None` is off.
+    pub admin: Option<Admin>,
+    /// Logs.
+    pub log: Log,
+}
+
+/// Identity of the node.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Name in `Cache-Status`, `Via`, logs. A token of RFC 9110 §5.6.2.
+    pub name: String,
+    /// Failure zone, for choosing near peers.
+    pub zone: Option<String>,
+    /// Worker threads; at least 1.
+    pub workers: usize,
+    /// How long a drain may take before connections are cut.
+    pub drain_timeout: Duration,
+}
+
+/// Where clients connect.
+#[derive(Clone, Debug, Default)]
+pub struct Listen {
+    /// Plain HTTP addresses.
+    pub http: Vec<SocketAddr>,
+    /// HTTPS addresses.
+    pub https: Vec<SocketAddr>,
+}
+
+/// A virtual host with its rules.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// Name in metrics and in cache keys: the first host unless given.
+    pub name: String,
+    /// Host patterns, lower case: exact, `*.suffix`, or `*` for any.
+    pub hosts: Vec<String>,
+    /// The upstream servers.
+    pub origin: OriginGroup,
+    /// Certificate for these hosts, if the site has its own.
+    pub tls: Option<CertificateFiles>,
+    /// What may be stored, unless a rule says otherwise.
+    pub policy: CachePolicy,
+    /// Path rules in order; the first match wins.
+    pub rules: Vec<Rule>,
+}
+
+/// A rule for some paths of a site.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// Path pattern: exact, or a prefix ending in `*`.
+    pub path: String,
+    /// Never store, always forward.
+    pub pass: bool,
+    /// What may be stored under this rule.
+    pub policy: CachePolicy,
+    /// Query parameters kept in key and forwarded request; `None` keeps all.
+    pub query: Option<QueryFilter>,
+    /// Whether requests with `Cookie` may share a fill before a response was seen to be cacheable.
+    pub coalesce_cookies: bool,
+}
+
+/// Which query parameters are part of the key and of the forwarded request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum QueryFilter {
+    /// Only these.
+    Only(Vec<String>),
+    /// All but these.
+    Except(Vec<String>),
+}
+
+/// The upstream servers of a site.
+#[derive(Clone, Debug)]
+pub struct OriginGroup {
+    /// The servers; at least one.
+    pub servers: Vec<OriginServer>,
+    /// How one is chosen.
+    pub balance: Balance,
+    /// The `Host` that the origin sees: the client's if `None`.
+    pub host: Option<String>,
+    /// Whether HTTPS certificates of the origin are checked.
+    pub tls_verify: bool,
+    /// Trust anchors in PEM instead of the system's.
+    pub tls_ca: Option<PathBuf>,
+    /// Whether to speak HTTP/2: to `https` origins by ALPN, to `http` origins with prior knowledge.
+    pub http2: bool,
+    /// Time to connect, TLS included.
+    pub connect_timeout: Duration,
+    /// Time from the sent request head to the response head.
+    pub first_byte_timeout: Duration,
+    /// Longest silence within a response body.
+    pub between_bytes_timeout: Duration,
+    /// How long an idle connection is kept.
+    pub idle_timeout: Duration,
+    /// Idle connections kept for each server and worker.
+    pub idle_max: usize,
+    /// Connections to each server at most, over all workers.
+    pub connections_max: usize,
+    /// Tries on other servers after a failure that allows one.
+    pub retries: u32,
+    /// Consecutive failures after which a server is avoided.
+    pub fail_max: u32,
+    /// How long it is avoided at first; doubles up to 30 times this.
+    pub fail_timeout: Duration,
+}
+
+/// One upstream server.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct OriginServer {
+    /// Whether TLS is spoken.
+    pub tls: bool,
+    /// Name or address literal, without brackets.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+}
+
+/// How a server is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Balance {
+    /// In turn.
+    RoundRobin,
+    /// The one with the fewest requests in progress.
+    LeastConnections,
+}
+
+/// Sizes of the tiers.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    /// Bytes of memory for stored bodies and heads.
+    pub memory: u64,
+    /// Disk folders; at most one in this version.
+    pub disks: Vec<Disk>,
+}
+
+/// A folder of the disk tier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disk {
+    /// The folder; made if missing.
+    pub path: PathBuf,
+    /// Bytes that everything in it may take.
+    pub size: u64,
+}
+
+/// Certificate and key in PEM files.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct CertificateFiles {
+    /// Certificate chain.
+    pub cert: PathBuf,
+    /// Private key.
+    pub key: PathBuf,
+}
+
+/// Limits on clients (defaults in `references` of the configuration's docs).
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Time for a whole request head.
+    pub header_timeout: Duration,
+    /// How long a connection may wait for its next request.
+    pub keepalive_timeout: Duration,
+    /// Longest silence while a client sends a body or takes a response.
+    pub idle_timeout: Duration,
+    /// Bytes of a request head.
+    pub header_bytes: usize,
+    /// Fields of a request head.
+    pub header_count: usize,
+    /// Bytes of a request target.
+    pub uri_bytes: usize,
+    /// Bytes of a request body; 0 is no limit.
+    pub body_bytes: u64,
+    /// Requests on one connection before it is closed.
+    pub requests_per_connection: u64,
+    /// Age at which a connection is closed after its current request.
+    pub connection_age: Duration,
+    /// Client connections over all listeners.
+    pub connections: usize,
+    /// Client connections from one address.
+    pub connections_per_ip: usize,
+    /// Concurrent streams of an HTTP/2 connection.
+    pub http2_streams: u32,
+}
+
+/// The admin interface.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// Where it listens; not loopback only with a token.
+    pub listen: SocketAddr,
+    /// File with the bearer token.
+    pub token_file: Option<PathBuf>,
+}
+
+/// Logs.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// Filter of the diagnostic log, in `tracing` directives.
+    pub filter: String,
+    /// Diagnostic log as JSON lines.
+    pub json: bool,
+    /// The access log.
+    pub access: AccessLog,
+    /// Format of the access log.
+    pub access_format: AccessFormat,
+}
+
+/// Where the access log goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessLog {
+    /// Nowhere.
+    Off,
+    /// Standard output.
+    Stdout,
+    /// Appended to a file, opened anew on reload.
+    File(PathBuf),
+}
+
+/// Format of the access log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessFormat {
+    /// One JSON object a line.
+    Json,
+    /// The combined log format of Apache and nginx.
+    Combined,
+}

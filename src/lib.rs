@@ -1,0 +1,18 @@
+#![doc = include_str!("ARCHITECTURE.md")]
+
+pub mod admin;
+pub mod app;
+pub mod body;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod front;
+pub mod net;
+pub mod origin;
+pub mod proto;
+pub mod route;
+pub mod serve;
+pub mod store;
+pub mod task;
+pub mod telemetry;
+pub mod tls;

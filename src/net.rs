@@ -1,0 +1,169 @@
+//! The only place that names socket types, so that a whole node can run on a simulated network.
+
+use socket2::{Domain, Protocol, Socket, Type};
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Connections that may wait to be accepted on one listener.
+const LISTEN_BACKLOG: i32 = 4096;
+
+/// A future of this module.
+pub type NetFuture<'a, T> = Pin<Box<dyn Future<Output = io::Result<T>> + Send + 'a>>;
+
+/// Where streams come from: the machine's TCP, or a simulation's.
+pub trait Transport: Send + Sync {
+    /// Opens a stream to `to`. Unbounded in time: callers bring a deadline.
+    fn connect(&self, to: SocketAddr) -> NetFuture<'_, Stream>;
+    /// Listens on `at`; port 0 takes a free port.
+    ///
+    /// # Errors
+    /// The operating system's, such as an address in use.
+    fn listen(&self, at: SocketAddr) -> io::Result<Listener>;
+}
+
+/// A shared transport.
+pub type Net = Arc<dyn Transport>;
+
+/// The machine's own TCP.
+#[derive(Debug, Default)]
+pub struct Tcp;
+
+impl Transport for Tcp {
+    fn connect(&self, to: SocketAddr) -> NetFuture<'_, Stream> {
+        Box::pin(async move {
+            let stream = tokio::net::TcpStream::connect(to).await?;
+            stream.set_nodelay(true)?;
+            Ok(Stream::Tcp(stream))
+        })
+    }
+
+    /// Sockets share their port (`SO_REUSEPORT`), so that each worker has a listener of its own
+    /// and the kernel spreads connections over them. Must be called within a runtime.
+    fn listen(&self, at: SocketAddr) -> io::Result<Listener> {
+        let socket = Socket::new(Domain::for_address(at), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(true)?;
+        if at.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        socket.set_nonblocking(true)?;
+        socket.bind(&at.into())?;
+        socket.listen(LISTEN_BACKLOG)?;
+        Ok(Listener::Tcp(tokio::net::TcpListener::from_std(socket.into())?))
+    }
+}
+
+/// A listening socket.
+pub enum Listener {
+    /// TCP.
+    Tcp(tokio::net::TcpListener),
+    /// A simulation's.
+    Other(Box<dyn Accept>),
+}
+
+/// What a simulated listener does.
+pub trait Accept: Send {
+    /// Waits for the next stream; safe to drop.
+    fn accept(&mut self) -> NetFuture<'_, (Stream, SocketAddr)>;
+    /// The address that was bound.
+    ///
+    /// # Errors
+    /// The simulation's.
+    fn local_addr(&self) -> io::Result<SocketAddr>;
+}
+
+impl Listener {
+    /// Waits for the next stream; safe to drop.
+    ///
+    /// # Errors
+    /// The operating system's; those about one connection (reset before accepted) or about
+    /// exhausted descriptors pass, so callers pause and go on.
+    pub async fn accept(&mut self) -> io::Result<(Stream, SocketAddr)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, from) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok((Stream::Tcp(stream), from))
+            }
+            Self::Other(listener) => listener.accept().await,
+        }
+    }
+
+    /// The bound address, with the port that was taken for port 0.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr(),
+            Self::Other(listener) => listener.local_addr(),
+        }
+    }
+}
+
+/// A byte stream that is not TCP.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// A connected byte stream.
+pub enum Stream {
+    /// TCP.
+    Tcp(tokio::net::TcpStream),
+    /// A simulation's, or a layer over another stream.
+    Other(Box<dyn Duplex>),
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Other(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Other(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Other(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Other(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Other(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Tcp(stream) => stream.is_write_vectored(),
+            Self::Other(stream) => stream.is_write_vectored(),
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! What we have agreed with others, as pure values and functions: with clients (RFC 9110, 9111),
+//! and with our future self (bytes on disk).
+//!
+//! Nothing in this room opens a socket or a file, reads a clock, takes a lock, draws a random
+//! number, logs or counts: time, seeds and effects are parameters and results.
+
+pub mod health;
+pub mod key;
+pub mod object;
+pub mod plan;
+pub mod segment;
+pub mod semantics;
+pub mod time;
+pub mod verdict;

@@ -1,0 +1,44 @@
+//! The operator's say in what is stored and for how long.
+
+use std::time::Duration;
+
+/// Site or rule policy. The defaults are those of the `explicit` profile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CachePolicy {
+    /// What `Set-Cookie` means for storing.
+    pub set_cookie: SetCookie,
+    /// Share of the distance from `Last-Modified` to `Date` that is the heuristic lifetime, in
+    /// percent (RFC 9111 §4.2.2 suggests 10).
+    pub heuristic_percent: u32,
+    /// Longest heuristic lifetime.
+    pub heuristic_max: Duration,
+    /// How long a stale response may stand in for a failing origin when the response itself sets
+    /// no `stale-if-error` and does not forbid it; zero is never.
+    pub stale_if_error: Duration,
+    /// Longest lifetime that is believed.
+    pub lifetime_max: Duration,
+    /// Whether request directives of clients (`no-cache`, `max-age=0`, ...) are obeyed.
+    pub honour_request_directives: bool,
+}
+
+/// What `Set-Cookie` in a response means for storing it (design §4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetCookie {
+    /// Stored only with `public`, `s-maxage` or a targeted cache-control field.
+    Explicit,
+    /// Stored as RFC 9111 allows (§7.3 there).
+    Rfc,
+}
+
+impl Default for CachePolicy {
+    fn default() -> Self {
+        Self {
+            set_cookie: SetCookie::Explicit,
+            heuristic_percent: 10,
+            heuristic_max: Duration::from_secs(24 * 3600),
+            stale_if_error: Duration::from_secs(24 * 3600),
+            lifetime_max: Duration::from_secs(365 * 24 * 3600),
+            honour_request_directives: true,
+        }
+    }
+}
