@@ -1,0 +1,5 @@
+//! TLS: certificates that clients see, by SNI and reloaded when their files change; trust towards
+//! origins.
+
+pub mod client;
+pub mod server;
