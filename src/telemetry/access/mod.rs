@@ -116,6 +116,10 @@ impl AccessLog {
         self.wake.notify_one();
         Ok(())
     }
+
+    fn has_work(&self) -> bool {
+        self.next_sink.lock().is_some() || self.shards.iter().any(|shard| !shard.lock().is_empty())
+    }
 }
 
 fn mode(target: &Target, format: AccessFormat) -> u8 {
@@ -138,18 +142,23 @@ fn open(target: &Target) -> Result<Sink, AccessLogError> {
 
 async fn write_until_stopped(log: Arc<AccessLog>, spawner: Spawner) {
     let writer = Arc::new(Mutex::new(Writer { sink: Sink::nowhere(), lines: Default::default() }));
-    while !spawner.is_cancelled() {
-        tokio::select! {
-            () = spawner.cancelled() => {}
-            () = log.wake.notified() => {}
-            () = tokio::time::sleep(FLUSH_INTERVAL), if log.is_on() => {}
+    loop {
+        // Read before writing: what was logged before the stop is then in the last round.
+        let last = spawner.is_cancelled();
+        if !last {
+            tokio::select! {
+                () = spawner.cancelled() => {}
+                () = log.wake.notified() => {}
+                () = tokio::time::sleep(FLUSH_INTERVAL), if log.is_on() => {}
+            }
         }
-        let idle = log.next_sink.lock().is_none() && log.shards.iter().all(|shard| shard.lock().is_empty());
-        if idle {
-            continue;
+        if log.has_work() {
+            let (log, writer) = (log.clone(), writer.clone());
+            spawner.blocking(move || writer.lock().write(&log)).await;
         }
-        let (log, writer) = (log.clone(), writer.clone());
-        spawner.blocking(move || writer.lock().write(&log)).await;
+        if last {
+            return;
+        }
     }
 }
 
