@@ -94,7 +94,11 @@ impl Certificates {
     /// # Errors
     /// All certificates that cannot be used, each with file and reason.
     pub fn load(config: &Config, metrics: Arc<Metrics>) -> Result<Arc<Self>, TlsErrors> {
-        let entries = read_all(config)?;
+        Self::load_sources(Source::all(config)?, metrics)
+    }
+
+    fn load_sources(sources: Vec<Source>, metrics: Arc<Metrics>) -> Result<Arc<Self>, TlsErrors> {
+        let entries = read_all(sources)?;
         let certificates = Arc::new(Self {
             served: ArcSwap::from_pointee(Names::new(&entries)),
             entries: Mutex::new(entries),
@@ -119,8 +123,12 @@ impl Certificates {
     /// # Errors
     /// As [`load`](Self::load); the old certificates stay.
     pub fn reload(&self, config: &Config) -> Result<(), TlsErrors> {
+        self.reload_sources(Source::all(config)).inspect_err(|_| self.count(Outcome::Failure))
+    }
+
+    fn reload_sources(&self, sources: Result<Vec<Source>, TlsErrors>) -> Result<(), TlsErrors> {
         let mut entries = self.entries.lock();
-        *entries = read_all(config).inspect_err(|_| self.count(Outcome::Failure))?;
+        *entries = read_all(sources?)?;
         self.served.store(Arc::new(Names::new(&entries)));
         self.count(Outcome::Success);
         Ok(())
@@ -201,26 +209,35 @@ impl fmt::Debug for Certificates {
 /// # Errors
 /// As [`Certificates::load`].
 pub fn check(config: &Config) -> Result<(), TlsErrors> {
-    read_all(config).map(drop)
+    read_all(Source::all(config)?).map(drop)
 }
 
-fn read_all(config: &Config) -> Result<Vec<Entry>, TlsErrors> {
-    let sites = config.sites.iter().filter_map(|site| {
-        let files = site.tls.clone()?;
-        Some(Source { name: site.name.clone(), hosts: site.hosts.clone(), files })
-    });
-    let default = config.listen.tls.clone();
-    let default = default.map(|files| Source { name: DEFAULT.to_owned(), hosts: Vec::new(), files });
+impl Source {
+    /// All certificates that `config` asks for; none is a mistake if HTTPS is to be served.
+    fn all(config: &Config) -> Result<Vec<Self>, TlsErrors> {
+        let sites = config.sites.iter().filter_map(|site| {
+            let files = site.tls.clone()?;
+            Some(Self { name: site.name.clone(), hosts: site.hosts.clone(), files })
+        });
+        let default = config.listen.tls.clone();
+        let default = default.map(|files| Self { name: DEFAULT.to_owned(), hosts: Vec::new(), files });
+        let sources: Vec<_> = sites.chain(default).collect();
+        if sources.is_empty() && !config.listen.https.is_empty() {
+            let problem = CertificateProblem::NoneConfigured;
+            return Err(TlsErrors(vec![TlsError { name: DEFAULT.to_owned(), problem }]));
+        }
+        Ok(sources)
+    }
+}
+
+fn read_all(sources: Vec<Source>) -> Result<Vec<Entry>, TlsErrors> {
     let (mut entries, mut errors) = (Vec::new(), Vec::new());
-    for source in sites.chain(default) {
+    for source in sources {
         let seen = Fingerprint::of(&source.files);
         match Certificate::read(&source.files) {
             Ok(certificate) => entries.push(Entry { source, seen, certificate }),
             Err(problem) => errors.push(TlsError { name: source.name, problem }),
         }
-    }
-    if !config.listen.https.is_empty() && entries.is_empty() && errors.is_empty() {
-        errors.push(TlsError { name: DEFAULT.to_owned(), problem: CertificateProblem::NoneConfigured });
     }
     if errors.is_empty() { Ok(entries) } else { Err(TlsErrors(errors)) }
 }
