@@ -51,6 +51,8 @@ pub struct Listen {
     pub http: Vec<SocketAddr>,
     /// HTTPS addresses.
     pub https: Vec<SocketAddr>,
+    /// Certificate for HTTPS clients whose name no site's certificate is for.
+    pub tls: Option<CertificateFiles>,
 }
 
 /// A virtual host with its rules.
