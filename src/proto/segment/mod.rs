@@ -1,1 +1,5 @@
-//! segment
+//! The disk format.
+
+mod record;
+
+pub use record::{Place, RecordId, RecordKind};
