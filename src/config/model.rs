@@ -63,7 +63,7 @@ pub struct Site {
     /// Host patterns, lower case: exact, `*.suffix`, or `*` for any.
     pub hosts: Vec<String>,
     /// The upstream servers.
-    pub origin: OriginGroup,
+    pub origin: Arc<OriginGroup>,
     /// Certificate for these hosts, if the site has its own.
     pub tls: Option<CertificateFiles>,
     /// What may be stored, unless a rule says otherwise.

@@ -34,7 +34,7 @@ pub(super) fn failure(failure: &Failure, node: &str, id: RequestId, version: Ver
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(CACHE_STATUS, CacheStatus::neither(node).detail(reason).to_value());
+    headers.insert(CACHE_STATUS, CacheStatus::own(node).detail(reason).to_value());
     if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
         headers.insert(X_REQUEST_ID, id);
     }

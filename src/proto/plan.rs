@@ -201,7 +201,7 @@ pub fn next(facts: &Facts, event: Event) -> Step {
     match event {
         Event::Arrived => Step::Lookup,
         Event::Found(tier, reuse) => found(facts, tier, reuse),
-        Event::Missed(_) if facts.request.only_if_cached() => Step::OnlyIfCached,
+        Event::Missed(_) if facts.request.only_if_cached => Step::OnlyIfCached,
         Event::Missed(miss) => fetch(facts, miss),
         Event::Filled { filled, stale } => filled_step(facts, filled, stale),
     }
@@ -212,7 +212,7 @@ fn found(facts: &Facts, tier: Tier, reuse: Reuse) -> Step {
         (Reuse::Fresh { .. }, Tier::Memory) => Step::Deliver(Verdict::HitMemory),
         (Reuse::Fresh { .. }, Tier::Disk) => Step::Deliver(Verdict::HitDisk),
         (Reuse::StaleWhileRevalidate { .. }, _) => Step::DeliverAndRefresh,
-        (Reuse::Validate { .. }, _) if facts.request.only_if_cached() => Step::OnlyIfCached,
+        (Reuse::Validate { .. }, _) if facts.request.only_if_cached => Step::OnlyIfCached,
         (Reuse::Validate { .. }, _) => Step::Fetch(sharing(facts), FetchReason::Revalidate),
     }
 }

@@ -8,6 +8,7 @@ use crate::body::{Body, BodyError};
 use crate::config::model::Site;
 use crate::proto::object::layout::{record_at, record_span};
 use crate::proto::plan::Tier;
+use crate::proto::semantics::Multipart;
 use crate::proto::verdict::Source;
 use crate::store::{Hit, LoadError};
 use crate::telemetry::SiteMetrics;
@@ -269,5 +270,57 @@ impl HttpBody for Passing {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+/// Several ranges of a stored body in one `multipart/byteranges` body (RFC 9110 §14.6).
+pub struct Parts {
+    multipart: Multipart,
+    hit: Hit,
+    metrics: Arc<SiteMetrics>,
+    part: usize,
+    /// The bytes of the part whose head was sent.
+    bytes: Option<Body>,
+    sent_tail: bool,
+}
+
+impl Parts {
+    /// The parts of `multipart`, one after the other.
+    pub fn body(multipart: Multipart, hit: Hit, metrics: Arc<SiteMetrics>) -> Body {
+        Body::stream(Self { multipart, hit, metrics, part: 0, bytes: None, sent_tail: false })
+    }
+
+    fn frame(&self, bytes: Bytes) -> PollFrame {
+        self.metrics.sent(Source::Node, bytes.len() as u64);
+        Poll::Ready(Some(Ok(Frame::data(bytes))))
+    }
+}
+
+impl HttpBody for Parts {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> PollFrame {
+        let this = self.get_mut();
+        if let Some(bytes) = &mut this.bytes {
+            if let Some(frame) = ready!(Pin::new(bytes).poll_frame(cx)) {
+                return Poll::Ready(Some(frame));
+            }
+            this.bytes = None;
+            this.part += 1;
+        }
+        if let Some(range) = this.multipart.ranges().get(this.part) {
+            this.bytes = Some(StoredBody::body(this.hit.clone(), range.clone(), Arc::clone(&this.metrics)));
+            return this.frame(this.multipart.part_head(this.part));
+        }
+        if this.sent_tail {
+            return Poll::Ready(None);
+        }
+        this.sent_tail = true;
+        this.frame(this.multipart.tail())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::default()
     }
 }

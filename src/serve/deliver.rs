@@ -8,7 +8,7 @@ use crate::config::model::{OriginServer, Site};
 use crate::origin::{FetchError, Fetched};
 use crate::proto::plan::FetchReason;
 use crate::proto::semantics::{
-    self, CacheStatus, Condition, FwdReason, Multipart, NotStorable, Ranges, Reuse, Validators,
+    self, Boundary, CacheStatus, Condition, FwdReason, Multipart, NotStorable, Ranges, Reuse, Validators,
 };
 use crate::proto::verdict::Verdict;
 use crate::route::{PassReason, Refusal};
@@ -157,10 +157,11 @@ impl Cached {
         };
         self.note_origin(&arriving.server, arriving.draft.status);
         let ttl = self.lifetime_left(&arriving);
-        let mut status = self.forwarded_status().stored(true).ttl(ttl).detail("origin");
+        let mut status = self.forwarded_status().stored().ttl(ttl).detail("origin");
         if verdict == Verdict::Origin {
             status = status.fwd_status(arriving.draft.status);
         }
+        let status = status.to_value();
         let age = arriving.draft.initial_age;
         let representation = Representation {
             status: arriving.draft.status,
@@ -186,8 +187,8 @@ impl Cached {
         let fetched = *fetched;
         self.note_origin(&fetched.server, fetched.response.status());
         self.notes.attempts = fetched.attempts;
-        let status =
-            self.forwarded_status().fwd_status(fetched.response.status()).detail(self.pass_detail(&fetched));
+        let detail = self.pass_detail(&fetched);
+        let status = self.forwarded_status().fwd_status(fetched.response.status()).detail(detail).to_value();
         let response = pass_through(&self.exchange, fetched);
         self.finish(response, Verdict::Pass, status, None)
     }
@@ -213,8 +214,8 @@ impl Cached {
     fn reply(&self, mut representation: Representation) -> (Part, Response<Body>) {
         let request = &self.exchange.facts;
         let is_ok = representation.status == StatusCode::OK;
-        if is_ok && request.is_conditional() {
-            let validators = Validators::of(&representation.fields);
+        if is_ok && request.conditional {
+            let validators = Validators::of(representation.status, &representation.fields);
             match semantics::condition(&self.method, &self.headers, &validators) {
                 Condition::Proceed => {}
                 Condition::NotModified => return (Part::None, not_modified(representation.fields)),
@@ -222,12 +223,13 @@ impl Cached {
             }
         }
         let part = match representation.length {
-            Some(length) if is_ok && request.has_range() && self.method == Method::GET => {
+            Some(length) if is_ok && request.has_range && self.method == Method::GET => {
                 match semantics::ranges(&self.headers, &representation.fields, length) {
                     Ranges::Whole => Part::Whole,
                     Ranges::One(range) => Part::One(range),
                     Ranges::Many(ranges) => {
-                        Part::Many(Multipart::new(&ranges, &representation.fields, length, self.exchange.worker.nonce()))
+                        let boundary = Boundary::of(self.exchange.worker.nonce());
+                        Part::Many(Multipart::new(boundary, &representation.fields, ranges, length))
                     }
                     Ranges::Unsatisfiable => return (Part::None, unsatisfiable(length)),
                 }
@@ -252,32 +254,41 @@ impl Cached {
         )
     }
 
-    fn stored_status(&self, verdict: Verdict, hit: &Hit, ttl: i64) -> CacheStatus {
+    fn stored_status(&self, verdict: Verdict, hit: &Hit, ttl: i64) -> HeaderValue {
         let node = &self.exchange.snapshot.config.node.name;
-        match verdict {
-            Verdict::Revalidated => CacheStatus::forwarded(node, FwdReason::Stale)
+        let status = match verdict {
+            Verdict::Revalidated if self.notes.collapsed => {
+                CacheStatus::forward(node, FwdReason::Stale).collapsed().stored().ttl(ttl).detail(verdict.as_str())
+            }
+            Verdict::Revalidated => CacheStatus::forward(node, FwdReason::Stale)
                 .fwd_status(StatusCode::NOT_MODIFIED)
-                .collapsed(self.notes.collapsed)
-                .stored(true)
+                .stored()
                 .ttl(ttl)
                 .detail(verdict.as_str()),
             Verdict::StaleIfError => {
-                CacheStatus::forwarded(node, FwdReason::Stale).ttl(ttl).detail(verdict.as_str())
+                CacheStatus::forward(node, FwdReason::Stale).ttl(ttl).detail(verdict.as_str())
             }
             Verdict::StaleWhileRevalidate => CacheStatus::hit(node).ttl(ttl).detail(verdict.as_str()),
             _ => CacheStatus::hit(node).ttl(ttl).detail(tier_name(hit.tier)),
-        }
+        };
+        status.to_value()
     }
 
-    fn forwarded_status(&self) -> CacheStatus {
+    fn forwarded_status(&self) -> CacheStatus<'_> {
         let fwd = match self.notes.reason {
+            Some(FetchReason::Revalidate) if self.is_fresh() => FwdReason::Request,
             Some(FetchReason::Revalidate | FetchReason::Refresh) => FwdReason::Stale,
             Some(FetchReason::VaryMiss) => FwdReason::VaryMiss,
             Some(FetchReason::Range) => FwdReason::Partial,
-            _ if self.exchange.facts.demands_validation() && self.found.is_some() => FwdReason::Request,
             _ => FwdReason::UriMiss,
         };
-        CacheStatus::forwarded(&self.exchange.snapshot.config.node.name, fwd).collapsed(self.notes.collapsed)
+        let status = CacheStatus::forward(&self.exchange.snapshot.config.node.name, fwd);
+        if self.notes.collapsed { status.collapsed() } else { status }
+    }
+
+    /// Whether what is stored is fresh, so that only the request demanded to ask the origin.
+    fn is_fresh(&self) -> bool {
+        matches!(self.found, Some((_, Reuse::Validate { ttl: 1.., .. })))
     }
 
     fn pass_detail(&mut self, fetched: &Fetched) -> &'static str {
@@ -301,20 +312,19 @@ impl Cached {
     }
 
     /// Adds the fields that every reply for the cache carries.
-    fn finish(self, mut response: Response<Body>, verdict: Verdict, status: CacheStatus, age: Option<u32>) -> Answer {
+    fn finish(self, mut response: Response<Body>, verdict: Verdict, status: HeaderValue, age: Option<u32>) -> Answer {
         let headers = response.headers_mut();
         if let Some(age) = age {
             headers.insert(AGE, HeaderValue::from(age));
         }
-        mark(&self.exchange.snapshot.config.node.name, headers, status);
+        mark(headers, status);
         Answer { outcome: Ok(response), verdict, metrics: Some(self.exchange.metrics), notes: self.notes }
     }
 }
 
-/// `Via` (RFC 9110 §7.6.3) and `Cache-Status` (RFC 9211 §2: appended, the nearest to the client last).
-pub(super) fn mark(node: &str, headers: &mut HeaderMap, status: CacheStatus) {
-    semantics::append_via(headers, node);
-    headers.append(CACHE_STATUS, status.to_value());
+/// Adds `Cache-Status` (RFC 9211 §2: appended, the nearest to the client last).
+pub(super) fn mark(headers: &mut HeaderMap, status: HeaderValue) {
+    headers.append(CACHE_STATUS, status);
 }
 
 /// The reply that hands an origin response through.
@@ -329,12 +339,13 @@ pub(super) fn pass_through(exchange: &Exchange, fetched: Fetched) -> Response<Bo
 }
 
 /// The `Cache-Status` of a request that bypassed the cache.
-pub(super) fn passed_status(exchange: &Exchange, reason: PassReason) -> CacheStatus {
+pub(super) fn passed_status(exchange: &Exchange, reason: PassReason, status: StatusCode) -> HeaderValue {
     let fwd = match reason {
         PassReason::Method => FwdReason::Method,
         _ => FwdReason::Bypass,
     };
-    CacheStatus::forwarded(&exchange.snapshot.config.node.name, fwd).detail(reason.as_str())
+    let node = &exchange.snapshot.config.node.name;
+    CacheStatus::forward(node, fwd).fwd_status(status).detail(reason.as_str()).to_value()
 }
 
 const fn age_and_ttl(reuse: Reuse) -> (u32, i64) {
@@ -387,7 +398,7 @@ fn partial_fields(representation: &mut Representation, part: &Part) {
             fields.insert(CONTENT_RANGE, semantics::content_range(range, length));
         }
         Part::Many(multipart) => {
-            fields.insert(CONTENT_LENGTH, HeaderValue::from(multipart.length()));
+            fields.insert(CONTENT_LENGTH, HeaderValue::from(multipart.content_length()));
             fields.insert(CONTENT_TYPE, multipart.content_type());
         }
     }

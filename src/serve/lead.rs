@@ -11,12 +11,12 @@ use crate::proto::key::{self, CacheKey, ObjectId, Pin as VersionPin};
 use crate::proto::object::{HeadDraft, PurgePosition};
 use crate::proto::plan::FetchReason;
 use crate::proto::semantics::{
-    self, CachePolicy, NotStorable, RequestFacts, ResponseFacts, StoreReason, Validators, Vary, VaryList,
+    self, CachePolicy, ContentRange, NotStorable, RequestFacts, ResponseFacts, StoreReason, Vary, VaryList,
 };
 use crate::store::{Filling, Hit};
 use crate::telemetry::SiteMetrics;
 use futures_util::FutureExt;
-use http::header::{IF_RANGE, RANGE};
+use http::header::{CONTENT_RANGE, IF_RANGE, RANGE};
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body::Body as HttpBody;
 use http_body_util::BodyExt;
@@ -75,7 +75,7 @@ pub async fn lead(worker: Arc<Worker>, asking: Asking, leader: Leader) {
         }
         Ok((fetched, classified)) => {
             if let Classified::Pass(not_storable) = classified {
-                asking.metrics.not_stored(not_storable);
+                asking.metrics.not_stored.inc(not_storable as usize);
             }
             worker.node.known.uncacheable(asking.object, worker.node.clock.now().wall);
             let server_error = is_server_error(fetched.response.status());
@@ -121,10 +121,10 @@ async fn ask(worker: &Worker, asking: &Asking) -> Result<(Fetched, Classified), 
 }
 
 async fn fetch(worker: &Worker, asking: &Asking, request: Request<Body>) -> Result<Fetched, FetchError> {
-    asking.metrics.origin_fetch(asking.reason);
+    asking.metrics.origin_fetches.inc(asking.reason as usize);
     let fetched = worker.origins.fetch(&asking.site.origin, request, None).await;
     if let Err(error) = &fetched {
-        asking.metrics.origin_failure(error);
+        asking.metrics.origin_failures.inc(error.kind() as usize);
     }
     fetched
 }
@@ -177,14 +177,16 @@ async fn store(
         .as_ref()
         .map_or_else(|| key::variant(object, std::iter::empty()), |vary| vary.variant(object, &asking.selecting));
     let nonce = worker.nonce();
-    let pin = Validators::of(&head.headers).strong_etag().map_or(VersionPin::Nonce(nonce), VersionPin::StrongEtag);
+    let pin = semantics::strong_etag(&head.headers).map_or(VersionPin::Nonce(nonce), VersionPin::StrongEtag);
+    let mut fields = semantics::storable_fields(&head.headers);
+    semantics::ensure_date(&mut fields, fetched.received);
     let draft = HeadDraft {
         version: key::version(object, variant, pin),
         variant,
         key: asking.key.clone(),
         selecting,
         status: head.status,
-        fields: semantics::storable_fields(&head.headers),
+        fields,
         length,
         received: fetched.received,
         initial_age: semantics::corrected_initial_age(&facts, fetched.request_sent, fetched.received),
@@ -253,7 +255,7 @@ fn worth_finishing(received: u64, length: Option<u64>) -> bool {
 /// if the version has no strong validator, or is not what the server has any more: bytes of two
 /// versions are never spliced (RFC 9110 §13.1.5).
 pub async fn range_from(worker: &Worker, site: &Arc<Site>, arriving: &Arriving, offset: u64) -> Option<Body> {
-    let etag = Validators::of(&arriving.draft.fields).strong_etag()?.to_vec();
+    let etag = semantics::strong_etag(&arriving.draft.fields)?.to_vec();
     let parts = key::decode(arriving.draft.key.as_bytes())?;
     let mut request = Request::get(parts.path).body(Body::Empty).ok()?;
     let host = site.origin.host.as_deref().unwrap_or(parts.host);
@@ -267,12 +269,13 @@ pub async fn range_from(worker: &Worker, site: &Arc<Site>, arriving: &Arriving, 
         }
     }
     if let Some(metrics) = worker.site_metrics(&site.name) {
-        metrics.origin_fetch(FetchReason::Laggard);
+        metrics.origin_fetches.inc(FetchReason::Laggard as usize);
     }
     let fetched = worker.origins.fetch(&site.origin, request, Some(&arriving.server)).await.ok()?;
     let headers = fetched.response.headers();
-    let starts = semantics::parse_content_range(headers).is_some_and(|range| range.first == offset);
-    let same = Validators::of(headers).strong_etag() == Some(&etag[..]);
+    let range = headers.get(CONTENT_RANGE).and_then(semantics::parse_content_range);
+    let starts = matches!(range, Some(ContentRange::Satisfied { range, .. }) if range.start == offset);
+    let same = semantics::strong_etag(headers) == Some(&etag[..]);
     (fetched.response.status() == StatusCode::PARTIAL_CONTENT && starts && same)
         .then(|| fetched.response.into_body())
 }

@@ -9,7 +9,6 @@
 
 mod body;
 mod deliver;
-mod explain;
 mod fill;
 mod known;
 mod lead;
@@ -212,9 +211,9 @@ impl Cached {
         plan::Facts {
             request,
             head: self.method == Method::HEAD,
-            far_range: request.has_range() && semantics::range_starts_after(&self.headers, WINDOW_BYTES),
+            far_range: request.has_range && semantics::range_is_far(&self.headers, WINDOW_BYTES),
             uncacheable: self.is_uncacheable(),
-            shareable: !(request.has_authorization() || request.has_cookie()) || self.may_share_personal(),
+            shareable: !(request.has_authorization || request.has_cookie) || self.may_share_personal(),
             replans: self.replans,
         }
     }
@@ -232,7 +231,7 @@ impl Cached {
     fn may_share_personal(&self) -> bool {
         let routed = &self.exchange.routed;
         let by_rule = routed.rule.is_some_and(|rule| routed.site.rules[rule].coalesce_cookies);
-        !self.exchange.facts.has_authorization()
+        !self.exchange.facts.has_authorization
             && (by_rule || self.exchange.worker.node.known.is_storable(routed.object))
     }
 
@@ -318,11 +317,11 @@ impl Cached {
     async fn forward(&mut self, reason: FetchReason) -> (Event, Fetching) {
         let exchange = &self.exchange;
         let request = self.forward_head(false).map(|()| Body::Empty);
-        exchange.metrics.origin_fetch(reason);
+        exchange.metrics.origin_fetches.inc(reason as usize);
         let fetched = match exchange.worker.origins.fetch(&exchange.site().origin, request, None).await {
             Ok(fetched) => fetched,
             Err(error) => {
-                exchange.metrics.origin_failure(&error);
+                exchange.metrics.origin_failures.inc(error.kind() as usize);
                 return self.filled(Filled::Failed, Fetching::Failed(Failure::Origin(error.into())));
             }
         };

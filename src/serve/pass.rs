@@ -38,7 +38,7 @@ pub(super) async fn forward(exchange: Exchange, mut request: Request<Body>, reas
     if let (Some(_), Some(protocol)) = (&upgrade, &protocol) {
         upgrade_fields(to_origin.headers_mut(), protocol.clone());
     }
-    exchange.metrics.origin_fetch(FetchReason::Pass);
+    exchange.metrics.origin_fetches.inc(FetchReason::Pass as usize);
     let mut notes = Notes::of(&exchange);
     notes.pass = Some(reason);
     match exchange.worker.origins.fetch(&exchange.site().origin, to_origin, None).await {
@@ -58,7 +58,7 @@ fn failed(exchange: Exchange, error: FetchError, fault: Option<UploadFault>, not
     if let Some(fault) = fault {
         return refused_upload(exchange, fault);
     }
-    exchange.metrics.origin_failure(&error);
+    exchange.metrics.origin_failures.inc(error.kind() as usize);
     let failure = Failure::Origin(error.into());
     Answer { outcome: Err(failure), verdict: Verdict::Error, metrics: Some(exchange.metrics), notes }
 }
@@ -78,8 +78,9 @@ fn respond(exchange: &Exchange, mut fetched: Fetched, upgrade: Option<OnUpgrade>
         _ => None,
     };
     let mut response = pass_through(exchange, fetched);
-    let cache_status = passed_status(exchange, reason).fwd_status(status);
-    mark(&exchange.snapshot.config.node.name, response.headers_mut(), cache_status);
+    let cache_status = passed_status(exchange, reason, status);
+    mark(response.headers_mut(), cache_status);
+
     if let Some((client, origin, protocol)) = tunnel {
         if let Some(protocol) = protocol {
             upgrade_fields(response.headers_mut(), protocol);
@@ -121,7 +122,7 @@ async fn invalidate(exchange: &Exchange, method: &Method, fetched: &Fetched) {
     let node = &exchange.worker.node;
     drop_object(node, &routed.key).await;
     let (host, target) = (routed.host_str(), routed.target.as_str());
-    for path in semantics::invalidation_targets(host, target, fetched.response.headers()) {
+    for path in semantics::invalidation_targets(routed.scheme, host, target, fetched.response.headers()) {
         let parts = KeyParts { site: &routed.site.name, scheme: routed.scheme, host, path: &path };
         drop_object(node, &CacheKey::new(parts)).await;
     }

@@ -39,6 +39,12 @@ impl<'a> EntityTag<'a> {
     }
 }
 
+/// The strong entity tag of a response, quotes included: what pins a version. `None` if it has none, a
+/// weak one, or several.
+pub fn strong_etag(fields: &HeaderMap) -> Option<&[u8]> {
+    EntityTag::of(fields).filter(|tag| !tag.weak).map(|tag| tag.opaque)
+}
+
 /// The entity tags of the field `name`, over all lines. Unlike in quoted strings, a backslash in
 /// a tag escapes nothing.
 pub(super) fn listed<'a>(fields: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = EntityTag<'a>> {

@@ -38,6 +38,7 @@ mod vary;
 pub use cache_status::{CacheStatus, FwdReason};
 pub use condition::{Condition, Validators, condition, make_conditional, strip_conditions};
 pub use directives::{Governing, ResponseDirectives};
+pub use etag::strong_etag;
 pub use facts::{EtagKind, Expires, ResponseFacts};
 pub use fields::{ensure_date, storable_fields, strip_hop_by_hop, via};
 pub use freshness::{Lifetime, LifetimeSource, corrected_initial_age, current_age, lifetime};
@@ -46,7 +47,8 @@ pub use merge::{merge_304, validates};
 pub use multipart::{Boundary, Multipart};
 pub use policy::{CachePolicy, SetCookie};
 pub use range::{
-    ContentRange, RANGES_MAX, Ranges, content_range, parse_content_range, ranges, unsatisfied_range,
+    ContentRange, RANGES_MAX, Ranges, content_range, parse_content_range, range_is_far, ranges,
+    unsatisfied_range,
 };
 pub use request::{MethodClass, RequestFacts};
 pub use reuse::{Reuse, Stored, ValidateReason, reuse};

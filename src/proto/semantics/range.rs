@@ -52,6 +52,18 @@ pub fn ranges(request: &HeaderMap, stored: &HeaderMap, length: u64) -> Ranges {
     if bytes.saturating_add(overhead) > length { Ranges::Whole } else { Ranges::Many(coalesced) }
 }
 
+/// Whether `request` asks for a range that begins behind `offset`, or counts from the end, so that it
+/// could be served only after much of the body has come.
+pub fn range_is_far(request: &HeaderMap, offset: u64) -> bool {
+    let specs = request.get(header::RANGE).and_then(|line| parse(line.as_bytes()));
+    specs.is_some_and(|specs| {
+        specs.iter().any(|spec| match spec {
+            Spec::Between(first, _) => *first > offset,
+            Spec::Suffix(_) => true,
+        })
+    })
+}
+
 /// The `Content-Range` of a 206 with `range`, which is not empty, of `length` bytes.
 pub fn content_range(range: &Range<u64>, length: u64) -> HeaderValue {
     let last = range.end.saturating_sub(1);
