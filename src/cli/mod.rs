@@ -1,1 +1,83 @@
-//! cli
+//! Arguments and sub-commands, a file each. Exit codes: 0 done, 1 failed, 2 wrong usage or
+//! configuration.
+//!
+//! A sub-command is a variant of [`Command`], an arm of [`dispatch`] and a module with `Args` and
+//! `main`. What it prints for a program to read goes to standard output, with `--json` where there
+//! is a choice; the rest goes to standard error.
+
+mod check;
+mod config_cmd;
+pub mod run_args;
+mod version;
+
+use crate::config::ConfigErrors;
+use clap::{Parser, Subcommand};
+use serde::Serialize;
+use std::io::Write;
+use std::process::ExitCode;
+
+/// Exit code for a wrong configuration; clap's for wrong usage is the same.
+const EXIT_USAGE: u8 = 2;
+
+/// A peer-to-peer CDN edge cache and reverse proxy.
+#[derive(Debug, Parser)]
+#[command(name = "shoal", version, max_term_width = 100, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check a configuration and say everything that is wrong with it.
+    Check(check::Args),
+    /// Show the effective configuration, or its schema.
+    #[command(subcommand)]
+    Config(config_cmd::Command),
+    /// Say which version this is.
+    Version(version::Args),
+}
+
+fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Check(args) => check::main(&args),
+        Command::Config(command) => config_cmd::main(&command),
+        Command::Version(args) => version::main(&args),
+    }
+}
+
+/// Parses the process's arguments and does what they say.
+pub fn main() -> ExitCode {
+    dispatch(Cli::parse().command).unwrap_or_else(|error| report(&error))
+}
+
+/// Tells an error on standard error, a mistake a line.
+fn report(error: &anyhow::Error) -> ExitCode {
+    if let Some(errors) = error.downcast_ref::<ConfigErrors>() {
+        eprintln!("{errors}");
+        return ExitCode::from(EXIT_USAGE);
+    }
+    eprintln!("shoal: {error:#}");
+    ExitCode::FAILURE
+}
+
+/// Writes a line to standard output.
+fn print_line(line: &str) -> anyhow::Result<()> {
+    Ok(writeln!(std::io::stdout().lock(), "{line}")?)
+}
+
+/// Writes a value as JSON to standard output.
+fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
+    print_line(&serde_json::to_string_pretty(value)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_fit_together() {
+        Cli::command().debug_assert();
+    }
+}
