@@ -162,12 +162,14 @@ impl Drop for Record {
         let since = |at: Now| at.mono.saturating_duration_since(self.at.mono);
         let (duration, first_byte) = (since(now), self.answered.as_ref().map(|answered| since(answered.at)));
         let status = self.answered.as_ref().map(|answered| answered.status.as_u16());
-        if let Some(Answered { metrics: Some(metrics), verdict, .. }) = &self.answered {
-            metrics.request(*verdict, status, duration, first_byte);
-        }
+        let unrouted = &self.front.worker.node.metrics.unrouted;
+        let answered = self.answered.as_ref();
+        let metrics = answered.and_then(|answered| answered.metrics.as_ref()).unwrap_or(unrouted);
+        let verdict = answered.map_or(Verdict::Error, |answered| answered.verdict);
+        metrics.request(verdict, status, duration, first_byte);
         let Some(asked) = &self.asked else { return };
         let nothing = Notes::default();
-        let notes = self.answered.as_ref().map_or(&nothing, |answered| &answered.notes);
+        let notes = answered.map_or(&nothing, |answered| &answered.notes);
         let upstream = notes.server.as_ref().map(|server| format!("{}:{}", server.host, server.port));
         let host = asked.host.as_ref().and_then(|host| host.to_str().ok()).or_else(|| asked.uri.host());
         self.front.access.log(&AccessRecord {
@@ -181,8 +183,8 @@ impl Drop for Record {
             target: asked.uri.path_and_query().map_or("*", |target| target.as_str()),
             site: notes.site.as_ref().map_or("", |site| &site.name),
             status,
-            verdict: self.answered.as_ref().map_or(Verdict::Error, |answered| answered.verdict),
-            detail: self.answered.as_ref().and_then(|answered| answered.detail.or_else(|| answered.notes.detail())),
+            verdict,
+            detail: answered.and_then(|answered| answered.detail.or_else(|| answered.notes.detail())),
             bytes_in: self.upload.received(),
             bytes_out: self.bytes_out,
             duration,

@@ -67,7 +67,7 @@ pub async fn lead(worker: Arc<Worker>, asking: Asking, leader: Leader) {
     match ask(&worker, &asking).await {
         Err(error) => leader.failed(Failure::Origin(error.into())),
         Ok((fetched, Classified::Refresh(hit))) => {
-            let hit = refresh(&worker, &asking, &hit, &fetched).await;
+            let hit = refresh(&worker, &asking, &hit, fetched).await;
             leader.refreshed(hit);
         }
         Ok((fetched, Classified::Store(reason, vary))) => {
@@ -150,12 +150,15 @@ fn classify(asking: &Asking, fetched: &Fetched) -> Classified {
     }
 }
 
-async fn refresh(worker: &Worker, asking: &Asking, hit: &Hit, fetched: &Fetched) -> Hit {
+/// Brings a stored version up to date with a 304 (RFC 9111 §3.2, §4.3.4).
+async fn refresh(worker: &Worker, asking: &Asking, hit: &Hit, fetched: Fetched) -> Hit {
+    let (request_sent, received) = (fetched.request_sent, fetched.received);
+    let update = fetched.response.into_parts().0.headers;
     let Ok(mut draft) = hit.head.to_draft() else { return hit.clone() };
-    draft.fields = semantics::merge_304(&draft.fields, fetched.response.headers());
-    draft.received = fetched.received;
-    let facts = ResponseFacts::parse(StatusCode::NOT_MODIFIED, fetched.response.headers());
-    draft.initial_age = semantics::corrected_initial_age(&facts, fetched.request_sent, fetched.received);
+    draft.fields = semantics::merge_304(&draft.fields, &update);
+    draft.received = received;
+    let facts = ResponseFacts::parse(StatusCode::NOT_MODIFIED, &update);
+    draft.initial_age = semantics::corrected_initial_age(&facts, request_sent, received);
     let hit = worker.node.store.refresh(hit, draft).await;
     worker.node.known.storable(asking.object, worker.node.store.vary(asking.object));
     hit

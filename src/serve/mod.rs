@@ -9,6 +9,7 @@
 
 mod body;
 mod deliver;
+mod explain;
 mod fill;
 mod known;
 mod lead;
@@ -94,20 +95,25 @@ pub struct Client {
     pub tls_name: Option<Arc<str>>,
 }
 
+impl Client {
+    fn head_of<'a>(&'a self, request: &'a Request<Body>) -> route::Head<'a> {
+        route::Head {
+            method: request.method(),
+            uri: request.uri(),
+            headers: request.headers(),
+            scheme: self.scheme,
+            version: request.version(),
+            tls_name: self.tls_name.as_deref(),
+            from: self.from.ip(),
+        }
+    }
+}
+
 impl Worker {
     /// Answers one request. Never fails: every error has a response.
     pub async fn handle(self: &Arc<Self>, request: Request<Body>, client: &Client) -> Answer {
         let snapshot = self.node.snapshot.load_full();
-        let head = route::Head {
-            method: request.method(),
-            uri: request.uri(),
-            headers: request.headers(),
-            scheme: client.scheme,
-            version: request.version(),
-            tls_name: client.tls_name.as_deref(),
-            from: client.from.ip(),
-        };
-        let routed = match snapshot.router.resolve(&head) {
+        let routed = match snapshot.router.resolve(&client.head_of(&request)) {
             Ok(routed) => routed,
             Err(refusal) => return Answer::refused(refusal),
         };
@@ -117,7 +123,6 @@ impl Worker {
         let exchange = Exchange {
             worker: Arc::clone(self),
             facts: RequestFacts::parse(request.method(), request.headers()),
-            client: client.clone(),
             snapshot,
             routed,
             metrics,
@@ -146,7 +151,6 @@ struct Exchange {
     routed: Routed,
     metrics: Arc<SiteMetrics>,
     facts: RequestFacts,
-    client: Client,
 }
 
 impl Exchange {

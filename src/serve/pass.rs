@@ -47,7 +47,7 @@ pub(super) async fn forward(exchange: Exchange, mut request: Request<Body>, reas
             notes.server = Some(fetched.server.clone());
             notes.origin_status = Some(fetched.response.status());
             notes.attempts = fetched.attempts;
-            invalidate(&exchange, &method, &fetched).await;
+            invalidate(&exchange, &method, fetched.response.status(), fetched.response.headers()).await;
             let response = respond(&exchange, fetched, upgrade, reason);
             Answer { outcome: Ok(response), verdict: Verdict::Pass, metrics: Some(exchange.metrics), notes }
         }
@@ -114,15 +114,15 @@ pub(super) fn origin_head(exchange: &Exchange, method: Method, mut headers: Head
 
 /// Invalidates the target and what `Location` and `Content-Location` name on the same host, if the
 /// method is unsafe and succeeded. Done before the client sees the response.
-async fn invalidate(exchange: &Exchange, method: &Method, fetched: &Fetched) {
-    if !semantics::invalidates(method, fetched.response.status()) {
+async fn invalidate(exchange: &Exchange, method: &Method, status: StatusCode, fields: &HeaderMap) {
+    if !semantics::invalidates(method, status) {
         return;
     }
     let routed = &exchange.routed;
     let node = &exchange.worker.node;
     drop_object(node, &routed.key).await;
     let (host, target) = (routed.host_str(), routed.target.as_str());
-    for path in semantics::invalidation_targets(routed.scheme, host, target, fetched.response.headers()) {
+    for path in semantics::invalidation_targets(routed.scheme, host, target, fields) {
         let parts = KeyParts { site: &routed.site.name, scheme: routed.scheme, host, path: &path };
         drop_object(node, &CacheKey::new(parts)).await;
     }

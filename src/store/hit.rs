@@ -4,14 +4,7 @@ use crate::proto::object::Head;
 use bytes::Bytes;
 use std::sync::Arc;
 
-/// Where a head was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tier {
-    /// In memory.
-    Memory,
-    /// On disk.
-    Disk,
-}
+pub use crate::proto::plan::Tier;
 
 /// A version on disk, as the index knows it.
 pub struct OnDisk(());
@@ -28,6 +21,17 @@ pub enum LoadError {
     /// The disk failed or is closed.
     #[error("disk failed")]
     Disk,
+}
+
+impl LoadError {
+    /// The one name of this error.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Gone => "gone",
+            Self::Damaged => "damaged",
+            Self::Disk => "disk_failed",
+        }
+    }
 }
 
 /// A stored version. Clones are cheap.

@@ -35,7 +35,7 @@ pub enum StoreError {
 }
 
 /// The names of the request fields that an object varies by, in the order of its `Vary`.
-pub type VaryList = Arc<[HeaderName]>;
+pub use crate::proto::semantics::VaryList;
 
 /// What the index knows of a request's object.
 pub enum Lookup {

@@ -18,6 +18,6 @@ pub(super) struct RawListen {
 impl RawListen {
     pub(super) fn validate(self) -> Listen {
         let addresses = |list: Vec<Address>| list.into_iter().map(|address| address.0).collect();
-        Listen { http: addresses(self.http), https: addresses(self.https) }
+        Listen { http: addresses(self.http), https: addresses(self.https), tls: None }
     }
 }
