@@ -364,3 +364,7 @@ fn decides_reuse(name: &HeaderName) -> bool {
     ];
     DECIDING.contains(name) || targeted::FIELDS.contains(name)
 }
+
+#[cfg(test)]
+#[path = "directives_tests.rs"]
+mod tests;

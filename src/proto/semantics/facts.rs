@@ -166,3 +166,7 @@ fn age(fields: &HeaderMap) -> Delta {
         .and_then(delta_seconds)
         .map_or(Delta::NONE, Delta::of)
 }
+
+#[cfg(test)]
+#[path = "facts_tests.rs"]
+mod tests;

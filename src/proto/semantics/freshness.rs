@@ -125,3 +125,7 @@ const fn distance(from: i64, to: i64) -> u32 {
 const fn saturate(secs: u64) -> u32 {
     if secs > DELTA_MAX as u64 { DELTA_MAX } else { secs as u32 }
 }
+
+#[cfg(test)]
+#[path = "freshness_tests.rs"]
+mod tests;

@@ -2,7 +2,7 @@
 //! passed in.
 //!
 //! What lives here: reading of heads ([`RequestFacts`], [`ResponseFacts`], [`Vary`],
-//! [`Validators`]), decisions ([`storable`], [`reuse()`], [`condition()`], [`ranges`],
+//! [`Validators`]), decisions ([`storable()`], [`reuse()`], [`condition()`], [`ranges`],
 //! [`validates`], [`invalidates`]) and the fields that we write ([`CacheStatus`], `Content-Range`,
 //! `Via`). What never will: state, clocks, bodies, keys of objects, and what is done about a
 //! decision. The facts of a stored response are owned by its head in `proto::object`.

@@ -183,3 +183,7 @@ const fn requires_validation(response: &ResponseFacts) -> bool {
 const fn forbids_stale(response: &ResponseFacts) -> bool {
     requires_validation(response) || response.directives.s_maxage().is_some()
 }
+
+#[cfg(test)]
+#[path = "reuse_tests.rs"]
+mod tests;

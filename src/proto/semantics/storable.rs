@@ -270,3 +270,7 @@ const fn is_understood(status: StatusCode) -> bool {
             | 500..=505 | 508 | 511
     )
 }
+
+#[cfg(test)]
+#[path = "storable_tests.rs"]
+mod tests;

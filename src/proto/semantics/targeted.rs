@@ -92,3 +92,7 @@ fn extended(value: &[u8]) -> Option<Argument<'_>> {
     let (fresh, stale) = (delta_seconds(&value[..plus])?, delta_seconds(&value[plus + 1..])?);
     Some(Argument::Extended { fresh, stale })
 }
+
+#[cfg(test)]
+#[path = "targeted_tests.rs"]
+mod tests;

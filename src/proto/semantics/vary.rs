@@ -175,3 +175,7 @@ fn weight_of(member: &[u8]) -> Option<(u16, &[u8])> {
     }
     (weight <= WEIGHT_MAX).then_some((weight, &member[..semicolon]))
 }
+
+#[cfg(test)]
+#[path = "vary_tests.rs"]
+mod tests;
