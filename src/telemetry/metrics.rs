@@ -7,7 +7,7 @@ use crate::clock::Clock;
 use crate::proto::verdict::{Source, Verdict};
 use parking_lot::Mutex;
 use prometheus::{Histogram, IntCounter, IntGauge};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,10 +17,13 @@ const TIME_BUCKETS: &[f64] = &[
     5.0, 10.0, 30.0, 60.0,
 ];
 
-/// Sites with series of their own; those beyond share [`SITE_OVERFLOW`]. Each has about 170 series.
-const SITES_MAX: usize = 512;
+/// Sites with series of their own; those beyond share [`SITE_OVERFLOW`]. Each has about 170 series in
+/// about 100 KB.
+const SITES_MAX: usize = 256;
 /// The label of sites beyond [`SITES_MAX`]. No host is named like this.
 const SITE_OVERFLOW: &str = "(other)";
+/// The label of requests that no site takes.
+const SITE_NONE: &str = "(none)";
 
 /// The closed label vocabularies that belong to other rooms: the names of their enums in order.
 /// [`CounterByReason::inc`] takes a position in the list.
@@ -40,6 +43,8 @@ pub struct Vocabulary {
 pub struct Metrics {
     /// Handles that belong to no site.
     pub node: NodeMetrics,
+    /// Handles for requests that no site takes, so that each request is counted once.
+    pub unrouted: Arc<SiteMetrics>,
     registry: Registry,
     families: SiteFamilies,
     vocabulary: Vocabulary,
@@ -58,9 +63,11 @@ impl Metrics {
         info.child([name, zone.unwrap_or_default()]).set(1);
         let process = ProcessMetrics::new(clock);
         registry.collect_from(Arc::new(move |families: &mut Families| process.collect(families)));
+        let families = SiteFamilies::new(&registry);
         Arc::new(Self {
             node: NodeMetrics::new(&registry, vocabulary.refusal),
-            families: SiteFamilies::new(&registry),
+            unrouted: Arc::new(SiteMetrics::new(&families, SITE_NONE, &vocabulary)),
+            families,
             registry,
             vocabulary,
             sites: Mutex::default(),
@@ -79,7 +86,8 @@ impl Metrics {
     /// Forgets the series of all sites but `names`, after a reload. Handles still held by requests in
     /// progress stay usable.
     pub fn retain_sites(&self, names: &[&str]) {
-        let keep = |site: &str| names.contains(&site) || site == SITE_OVERFLOW;
+        let names: HashSet<&str> = names.iter().copied().chain([SITE_OVERFLOW, SITE_NONE]).collect();
+        let keep = |site: &str| names.contains(site);
         self.sites.lock().retain(|site, _| keep(site));
         self.families.retain(keep);
     }

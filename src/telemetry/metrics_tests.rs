@@ -35,7 +35,7 @@ fn all_label_sets_are_present_at_zero_from_the_start() {
     let metrics = metrics();
     metrics.site("shop");
     let text = metrics.encode();
-    let requests = text.lines().filter(|line| line.starts_with("shoal_requests_total{")).count();
+    let requests = text.lines().filter(|line| line.starts_with("shoal_requests_total{site=\"shop\"")).count();
     assert_eq!(requests, Verdict::ALL.len() * StatusClass::ALL.len());
     for series in [
         r#"shoal_origin_fetches_total{site="shop",reason="miss"}"#,
@@ -132,7 +132,16 @@ fn sites_beyond_the_bound_share_one_label() {
     let text = metrics.encode();
     assert_eq!(value(&text, r#"shoal_requests_collapsed_total{site="(other)"}"#), Some(2.0));
     let series = text.lines().filter(|line| line.starts_with("shoal_requests_collapsed_total{"));
-    assert_eq!(series.count(), SITES_MAX + 1);
+    assert_eq!(series.count(), SITES_MAX + 2, "the sites, those beyond, and none");
+}
+
+#[test]
+fn requests_that_no_site_takes_are_counted_across_reloads() {
+    let metrics = metrics();
+    metrics.unrouted.request(Verdict::Refused, Some(421), Duration::ZERO, None);
+    metrics.retain_sites(&[]);
+    let series = r#"shoal_requests_total{site="(none)",verdict="refused",code_class="4xx"}"#;
+    assert_eq!(value(&metrics.encode(), series), Some(1.0));
 }
 
 #[test]

@@ -1,9 +1,8 @@
 //! The access log: one line per request, written by a writer of its own.
 //!
-//! A request formats its line into one of [`SHARDS`] buffers under a short lock and never waits for
-//! the file: when a buffer is full the line is dropped and counted. One task swaps the buffers out
-//! every [`FLUSH_INTERVAL`], or as soon as one holds [`FLUSH_BYTES`], and writes them on the
-//! blocking pool. Owner of the lines not yet written: [`AccessLog`]; of the open file: its writer.
+//! A request formats its line into one of a few buffers under a short lock and never waits for the
+//! file: when a buffer is full the line is dropped and counted. One task swaps the buffers out every
+//! 200 ms, or as soon as one holds 64 KiB, and writes them on the blocking pool. Owner of the lines not yet written: [`AccessLog`]; of the open file: its writer.
 
 mod format;
 mod record;
@@ -13,6 +12,7 @@ pub use record::{AccessRecord, Termination};
 
 use crate::config::model::{AccessFormat, AccessLog as Target};
 use crate::task::Spawner;
+use crate::telemetry::Metrics;
 use parking_lot::Mutex;
 use prometheus::IntCounter;
 use sink::Sink;
@@ -115,6 +115,19 @@ impl AccessLog {
         self.mode.store(mode(target, format), Ordering::Relaxed);
         self.wake.notify_one();
         Ok(())
+    }
+
+    /// Adds bound and use of the queue to `metrics`.
+    pub fn expose(self: &Arc<Self>, metrics: &Metrics) {
+        let log = Arc::downgrade(self);
+        metrics.on_scrape(move |samples| {
+            let Some(log) = log.upgrade() else { return };
+            let queued: usize = log.shards.iter().map(|shard| shard.lock().len()).sum();
+            let (name, help) = ("shoal_access_log_queue_bytes", "Access log lines that wait to be written.");
+            samples.gauge(name, help, &[], queued as f64);
+            let (name, help) = ("shoal_access_log_queue_max_bytes", "Bound of the access log queue.");
+            samples.gauge(name, help, &[], (SHARDS * SHARD_BYTES_MAX) as f64);
+        });
     }
 
     fn has_work(&self) -> bool {

@@ -1,7 +1,8 @@
 use super::*;
+use crate::clock::Clock;
 use crate::proto::time::Wall;
 use crate::proto::verdict::Verdict;
-use crate::telemetry::RequestIds;
+use crate::telemetry::{RequestIds, Vocabulary};
 use http::{Method, Version};
 use proptest::prelude::*;
 use std::fs;
@@ -167,6 +168,13 @@ async fn a_full_queue_drops_and_counts_and_never_waits() {
     for _ in 0..sent {
         log.log(&AccessRecord { request_id: ids.next(), ..record("/", &agent) });
     }
+    let vocabulary = Vocabulary { not_stored: &[], origin_fetch: &[], origin_failure: &[], refusal: &[] };
+    let metrics = Metrics::new("edge", None, vocabulary, Clock::system());
+    log.expose(&metrics);
+    let queued: usize = log.shards.iter().map(|shard| shard.lock().len()).sum();
+    let text = metrics.encode();
+    assert!(text.contains(&format!("\nshoal_access_log_queue_bytes {queued}\n")), "{text}");
+    assert!(text.contains("\nshoal_access_log_queue_max_bytes 4194304\n"), "{text}");
     assert!(spawner.stop(STOP).await);
     let written = fs::read_to_string(&path).expect("written");
     assert!(written.len() <= SHARDS * SHARD_BYTES_MAX);
