@@ -163,6 +163,21 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// All refusals.
+    pub const ALL: [Self; 11] = [
+        Self::MissingHost,
+        Self::DuplicateHost,
+        Self::HostMismatch,
+        Self::BadHost,
+        Self::BadTarget,
+        Self::UriTooLong,
+        Self::FieldsTooLarge,
+        Self::UnknownHost,
+        Self::Misdirected,
+        Self::Method,
+        Self::Loop,
+    ];
+
     /// Name in logs and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {

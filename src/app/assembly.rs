@@ -78,7 +78,7 @@ pub struct Assembly {
     access: Arc<AccessLog>,
     ids: Arc<RequestIds>,
     certificates: Arc<Certificates>,
-    surroundings: Surroundings,
+    net: Net,
 }
 
 /// Names of the label values that other rooms own.
@@ -133,13 +133,9 @@ impl Assembly {
             metrics.node.access_log_dropped.clone(),
             control,
         )?;
-        let store = Store::open(store_config(&config), Arc::clone(&surroundings.device), clock, control).await?;
-        let origins = OriginShared::new(
-            Arc::clone(&surroundings.net),
-            clock,
-            control.clone(),
-            surroundings.resolver.clone(),
-        );
+        let Surroundings { net, device, resolver, .. } = surroundings;
+        let store = Store::open(store_config(&config), device, clock, control).await?;
+        let origins = OriginShared::new(Arc::clone(&net), clock, control.clone(), resolver);
         metrics.node.config_loaded(Outcome::Success, clock.now().wall.as_secs());
         let node = Arc::new(Node {
             snapshot: ArcSwap::from_pointee(Snapshot::new(config, &metrics)),
@@ -160,7 +156,7 @@ impl Assembly {
             access,
             ids: Arc::new(RequestIds::new(rand::random())),
             certificates,
-            surroundings,
+            net,
         };
         Ok(Arc::new(assembly))
     }
@@ -196,7 +192,7 @@ impl Assembly {
             .enumerate()
             .map(|(index, (at, tls))| {
                 let at = taken.get(index).copied().unwrap_or(at);
-                let listener = self.surroundings.net.listen(at).map_err(|error| BuildError::Listen { at, error })?;
+                let listener = self.net.listen(at).map_err(|error| BuildError::Listen { at, error })?;
                 Ok(Door { listener, tls })
             })
             .collect()

@@ -10,7 +10,7 @@ use crate::proto::verdict::Verdict;
 use crate::route::{PassReason, Routed};
 use crate::store::{Inspected, Lookup};
 use http::header::HOST;
-use http::{HeaderValue, Method, Request, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use serde::Serialize;
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -107,9 +107,10 @@ impl Node {
             .router
             .resolve(&client.head_of(&request))
             .map_err(|refusal| format!("refused: {refusal} ({})", refusal.status()))?;
+        let fields = request.into_parts().0.headers;
         let now = self.clock.now().wall;
         let uncacheable = self.known.is_uncacheable(routed.object, now);
-        let next = self.next(&routed, &request, now, uncacheable).await;
+        let next = self.next(&routed, &fields, now, uncacheable).await;
         let variants = self.store.inspect(routed.object);
         Ok(Explanation {
             url: url.to_owned(),
@@ -128,11 +129,11 @@ impl Node {
         })
     }
 
-    async fn next(&self, routed: &Routed, request: &Request<Body>, now: Wall, uncacheable: bool) -> Next {
+    async fn next(&self, routed: &Routed, fields: &HeaderMap, now: Wall, uncacheable: bool) -> Next {
         if let Some(reason) = routed.pass {
             return passed(reason);
         }
-        let variant = |vary: &semantics::VaryList| vary.variant(routed.object, request.headers());
+        let variant = |vary: &semantics::VaryList| vary.variant(routed.object, fields);
         let found = match self.store.lookup(routed.object, routed.key.as_bytes(), variant) {
             Lookup::Memory(hit) => Some((hit, Verdict::HitMemory)),
             Lookup::OnDisk(on_disk) => self.store.load(on_disk).await.ok().map(|hit| (hit, Verdict::HitDisk)),
@@ -149,7 +150,7 @@ impl Node {
         };
         let stored =
             Stored { facts: &hit.head.facts, received: hit.head.received, initial_age: hit.head.initial_age };
-        let facts = RequestFacts::parse(&Method::GET, request.headers());
+        let facts = RequestFacts::parse(&Method::GET, fields);
         match semantics::reuse(&facts, &stored, now, routed.policy()) {
             Reuse::Fresh { ttl, .. } => {
                 Next { verdict: verdict.as_str(), why: format!("fresh for another {ttl} s") }
