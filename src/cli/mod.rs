@@ -13,7 +13,7 @@ mod version;
 use crate::config::ConfigErrors;
 use clap::{Parser, Subcommand};
 use serde::Serialize;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 /// Exit code for a wrong configuration; clap's for wrong usage is the same.
@@ -61,9 +61,12 @@ fn report(error: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Writes a line to standard output.
+/// Writes a line to standard output. A reader that has gone, as `head` has, is no failure.
 fn print_line(line: &str) -> anyhow::Result<()> {
-    Ok(writeln!(std::io::stdout().lock(), "{line}")?)
+    match writeln!(std::io::stdout().lock(), "{line}") {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 /// Writes a value as JSON to standard output.

@@ -224,30 +224,33 @@ fn check_alone(entry: &(String, Node)) -> Vec<Mistake> {
 }
 
 fn complete_site(site: &mut Node, index: usize, defaults: &Node, rule_defaults: &Node) {
-    let is_of_flags = matches!(site.at("origins").map(|origins| &origins.source), Some(Source::Flag { .. }));
     fill(site, defaults);
+    let is_in_file = matches!(site.source, Source::File { .. });
     let Some(entries) = site.entries_mut() else { return };
-    if !entries.contains_key("hosts") && is_of_flags {
+    // `--origin` alone is a site for every host; a site in a file says which.
+    if !is_in_file && entries.contains_key("origins") && !entries.contains_key("hosts") {
         let any = Node::text(&Source::Default, "*");
         entries.insert("hosts".to_owned(), Node::new(&Source::Default, Kind::List(vec![any])));
     }
     if !entries.contains_key("name") {
-        let first = match entries.get("hosts").map(|hosts| &hosts.kind) {
-            Some(Kind::List(hosts)) => hosts.first(),
-            other => {
-                debug_assert!(other.is_none_or(|kind| matches!(kind, Kind::Text(_))));
-                entries.get("hosts")
-            }
-        };
-        let name = match first.map(|host| &host.kind) {
-            Some(Kind::Text(host)) if host == "*" => "default".to_owned(),
-            Some(Kind::Text(host)) => host.split(',').next().unwrap_or_default().trim().to_ascii_lowercase(),
-            _ => format!("site{index}"),
+        let name = match entries.get("hosts").and_then(first_text) {
+            Some("*") => "default".to_owned(),
+            Some(host) => host.to_ascii_lowercase(),
+            None => format!("site{index}"),
         };
         entries.insert("name".to_owned(), Node::text(&Source::Default, name));
     }
     if let Some(Kind::List(rules)) = entries.get_mut("rules").map(|rules| &mut rules.kind) {
         rules.iter_mut().for_each(|rule| fill(rule, rule_defaults));
+    }
+}
+
+/// The first member of a list of texts, which the environment writes as one.
+fn first_text(list: &Node) -> Option<&str> {
+    match &list.kind {
+        Kind::List(list) => first_text(list.first()?),
+        Kind::Text(text) => text.split(',').next().map(str::trim),
+        _ => None,
     }
 }
 

@@ -224,7 +224,14 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
     Ok(Loaded { config: Arc::new(config), origin_of, shown })
 }
 
+/// In the order of the file, then environment and flags, then what nobody wrote.
 fn errors(mut mistakes: Vec<Mistake>) -> ConfigErrors {
+    mistakes.sort_by_key(|mistake| match &mistake.source {
+        Some(Source::File { at, .. }) => (0, *at),
+        Some(Source::Env { .. }) => (1, None),
+        Some(Source::Flag { .. }) => (2, None),
+        Some(Source::Default) | None => (3, None),
+    });
     mistakes.truncate(MISTAKES_MAX);
     ConfigErrors { mistakes }
 }

@@ -76,14 +76,8 @@ impl Log {
         self.wrong.borrow().contains(path)
     }
 
-    /// In the order of the sources' text.
     fn into_mistakes(self) -> Vec<Mistake> {
-        let mut mistakes = self.mistakes.into_inner();
-        mistakes.sort_by_key(|mistake| match &mistake.source {
-            Some(Source::File { at, .. }) => *at,
-            _ => None,
-        });
-        mistakes
+        self.mistakes.into_inner()
     }
 }
 
@@ -170,7 +164,7 @@ impl<'a> Reader<'a> {
 
     fn log_unknown(&self, table: &BTreeMap<String, Node>, known: &'static [&'static str]) {
         for (key, node) in table.iter().filter(|(key, _)| !known.contains(&key.as_str())) {
-            let what = match nearest(key, known.iter().copied().filter(|known| !table.contains_key(*known))) {
+            let what = match nearest(key, known.iter().copied()) {
                 Some(near) => format!("unknown key; did you mean `{near}`?"),
                 None => format!("unknown key; known here: {}", known.join(", ")),
             };

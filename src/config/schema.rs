@@ -18,7 +18,7 @@ pub fn schema() -> Value {
         }
     }
     strip_zero_defaults(&mut schema);
-    for (definition, defaults) in [("", &defaults), ("RawSite", &site), ("RawRule", &rule)] {
+    for (definition, defaults) in [("", &defaults), ("Site", &site), ("Rule", &rule)] {
         add_defaults(&mut schema, definition, defaults);
     }
     schema

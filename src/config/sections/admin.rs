@@ -11,6 +11,7 @@ use std::path::PathBuf;
 /// Metrics and probes: read only, without secrets, so they may face a scraper's network.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Metrics")]
 pub(super) struct RawMetrics {
     /// Address of `/metrics`, `/livez` and `/readyz`.
     listen: Option<Address>,
@@ -25,6 +26,7 @@ impl RawMetrics {
 /// Admin interface.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Admin")]
 pub(super) struct RawAdmin {
     /// Address of the interface. Without a token file it must be a loopback address.
     listen: Option<Address>,

@@ -16,19 +16,20 @@ const DISK_MIN: u64 = 64 << 20;
 /// Sizes of the cache and what it may store.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Cache")]
 pub(super) struct RawCache {
     /// Memory for stored heads and bodies.
     memory: Size,
     /// Folders on disk; at most one in this version.
     disk: Vec<RawDisk>,
-    /// Which set of rules the others follow unless they are set themselves.
+    /// How bold the cache is; other keys follow it unless they are set themselves.
     profile: RawProfile,
     /// What `Set-Cookie` in a response means for storing it. Default: as the profile says.
     set_cookie: RawProfile,
     /// Share of the time since `Last-Modified` that a response without lifetime is fresh, in
     /// percent (RFC 9111 §4.2.2). 0 is never.
     heuristic_percent: u32,
-    /// Longest such lifetime.
+    /// Longest lifetime of a response that states none.
     heuristic_max: Period,
     /// How long a stale response may stand in for a failing origin when the response itself does
     /// not say. 0s is never.
@@ -42,6 +43,7 @@ pub(super) struct RawCache {
 /// How bold the cache is.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "Profile")]
 enum RawProfile {
     /// A response with `Set-Cookie` is stored only with `public`, `s-maxage` or a targeted field
     /// such as `CDN-Cache-Control`.
@@ -54,6 +56,7 @@ enum RawProfile {
 /// A folder of the disk cache.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Disk")]
 pub(super) struct RawDisk {
     /// The folder; made if missing. Nothing else may write to it.
     path: Option<PathBuf>,
@@ -64,6 +67,7 @@ pub(super) struct RawDisk {
 /// What may be stored. Keys that are not set are as in `[cache]`, or in the site for a rule.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Policy")]
 pub(super) struct RawPolicy {
     /// As `cache.set_cookie`.
     set_cookie: Option<RawProfile>,

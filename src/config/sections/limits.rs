@@ -9,6 +9,7 @@ use serde::Deserialize;
 /// Limits on clients. Each keeps one client from taking what all need.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Limits")]
 pub(super) struct RawLimits {
     /// Time for a whole request head, from its first byte (slow loris).
     header_timeout: Period,

@@ -8,6 +8,7 @@ use serde::Deserialize;
 /// Where clients connect.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Listen")]
 pub(super) struct RawListen {
     /// Addresses for plain HTTP/1.1 and HTTP/2 with prior knowledge.
     http: Vec<Address>,

@@ -9,6 +9,7 @@ use tracing_subscriber::filter::EnvFilter;
 /// Logs.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Log")]
 pub(super) struct RawLog {
     /// Level of the diagnostic log, on standard error: `error`, `warn`, `info`, `debug` or
     /// `trace`, or directives for parts of the program, such as `info,shoal::origin=debug`.
@@ -23,6 +24,7 @@ pub(super) struct RawLog {
 
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "Format")]
 enum RawFormat {
     /// Lines for people.
     #[default]
@@ -33,6 +35,7 @@ enum RawFormat {
 
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "AccessFormat")]
 enum RawAccessFormat {
     /// A JSON object a line.
     #[default]

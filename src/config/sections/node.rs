@@ -12,6 +12,7 @@ const WORKERS_MAX: usize = 1024;
 /// Identity of the node.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Node")]
 pub(super) struct RawNode {
     /// Name in `Cache-Status`, `Via`, `CDN-Loop` and logs: letters, digits, `-`, `.`, `_`. Unlike
     /// that of any other node. Default: the host name.

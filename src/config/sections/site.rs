@@ -16,6 +16,7 @@ use std::sync::Arc;
 /// A website.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Site")]
 pub(super) struct RawSite {
     /// Name in metrics and cache keys. Default: the first host, or `default` for `*`.
     name: String,
@@ -45,7 +46,7 @@ pub(super) struct RawSite {
     retries: u32,
     /// Consecutive failures after which a server is avoided.
     fail_max: u32,
-    /// How long it is avoided at first; doubles up to 30 times this.
+    /// How long a failing server is avoided at first; doubles up to 30 times this.
     fail_timeout: Period,
     /// Whether to speak HTTP/2 to the origin: by ALPN with https, with prior knowledge with http.
     origin_http2: bool,
@@ -62,6 +63,7 @@ pub(super) struct RawSite {
 /// Certificate files in PEM.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Tls")]
 pub(super) struct RawTls {
     /// Certificate chain.
     cert: Option<PathBuf>,
@@ -72,6 +74,7 @@ pub(super) struct RawTls {
 /// How a server is chosen.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "Balance")]
 enum RawBalance {
     /// In turn.
     #[default]
@@ -83,6 +86,7 @@ enum RawBalance {
 /// A rule for some paths of a site.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Rule")]
 pub(super) struct RawRule {
     /// Path, exact (`/search`) or a prefix ending in `*` (`/api/*`). Without the query.
     path: String,
@@ -100,6 +104,7 @@ pub(super) struct RawRule {
 /// Query parameters that are part of the cache key and sent to the origin. Set one of the two.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Query")]
 struct RawQuery {
     /// Only these.
     only: Option<Vec<String>>,
