@@ -1,1 +1,18 @@
-fn main() {}
+//! The `shoal` binary.
+
+use clap::Parser;
+use shoal::cli;
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "shoal", version)]
+enum Command {
+    /// Answer as a test origin.
+    Origin(cli::origin::Args),
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    match Command::parse() {
+        Command::Origin(args) => cli::origin::main(args),
+    }
+}

@@ -1,1 +1,3 @@
-//! cli
+//! Arguments and sub-commands. Nothing here serves a node's requests.
+
+pub mod origin;

@@ -5,13 +5,13 @@
 //!
 //! | figure | measured | model |
 //! |---|---|---|
-//! | objects ÷ requests | 0.60 | 0.59–0.61 |
-//! | objects asked for once ÷ objects | 0.83 | 0.82–0.85 |
-//! | share of requests to the 10, 100, 1000 most popular objects | 7.4 %, 13.4 %, 27.9 % | 6 %, 12–13 %, 25–27 % |
+//! | objects ÷ requests | 0.60 | 0.60 |
+//! | objects asked for once ÷ objects | 0.83 | 0.83 |
+//! | share of requests to the 10, 100, 1000 most popular objects | 7.4 %, 13.4 %, 27.9 % | 5.9 %, 12 %, 25 % |
 //! | object size: p25, median, p75, p90, p99 | 0.9, 2.8, 8.0, 16.5, 64 KB | the same |
-//! | largest object; mean size of a request | 4.1 MB; 7.2 KB | ≤ 4.1 MB; 6.8–7.9 KB |
-//! | requests since the last one for the same object: p25, median, p75 | 28, 392, 5,848 | 40–60, 400, 3,500 |
-//! | hit ratio of an LRU cache of 4, 16, 64 MB | 0.22, 0.27, 0.34 | 0.22, 0.29, 0.36 |
+//! | largest object; mean size of a request | 4.1 MB; 7.2 KB | ≤ 4.1 MB; 7.1–8.7 KB |
+//! | requests since the last one for the same object: p25, median, p75 | 28, 392, 5,848 | 50, 400, 4,000 |
+//! | hit ratio of an LRU cache of 4, 16, 64 MB | 0.22, 0.27, 0.34 | 0.22, 0.28, 0.35 |
 //!
 //! The model: a request is for a new object (0.6), one of a few lasting favourites (0.08, Zipf 0.7
 //! over 20), or repeats an earlier request (0.32) at a distance that is log-uniform (recent ones
