@@ -9,10 +9,13 @@ use std::process::ExitCode;
 enum Command {
     /// Answer as a test origin.
     Origin(cli::origin::Args),
+    /// Replay a trace and check the answers.
+    Replay(cli::replay::Args),
 }
 
 fn main() -> anyhow::Result<ExitCode> {
     match Command::parse() {
         Command::Origin(args) => cli::origin::main(args),
+        Command::Replay(args) => cli::replay::main(args),
     }
 }

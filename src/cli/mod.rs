@@ -1,3 +1,4 @@
 //! Arguments and sub-commands. Nothing here serves a node's requests.
 
 pub mod origin;
+pub mod replay;
