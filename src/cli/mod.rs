@@ -7,9 +7,14 @@
 
 mod check;
 mod config_cmd;
+mod demo;
+mod explain;
+mod origin;
+mod replay;
 pub mod run_args;
 mod version;
 
+use crate::app;
 use crate::config::ConfigErrors;
 use clap::{Parser, Subcommand};
 use serde::Serialize;
@@ -29,19 +34,34 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run a node in front of a site.
+    Run(run_args::RunArgs),
+    /// See it work: a test origin, a node and a workload, on this machine.
+    Demo(demo::Args),
     /// Check a configuration and say everything that is wrong with it.
     Check(check::Args),
     /// Show the effective configuration, or its schema.
     #[command(subcommand)]
     Config(config_cmd::Command),
+    /// Ask a running node why the next request for a URL would hit or miss.
+    Explain(explain::Args),
+    /// Answer as a test origin.
+    Origin(origin::Args),
+    /// Replay a trace and check the answers.
+    Replay(replay::Args),
     /// Say which version this is.
     Version(version::Args),
 }
 
 fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
+        Command::Run(args) => app::run(args.sources()),
+        Command::Demo(args) => demo::main(args),
         Command::Check(args) => check::main(&args),
         Command::Config(command) => config_cmd::main(&command),
+        Command::Explain(args) => explain::main(&args),
+        Command::Origin(args) => origin::main(args),
+        Command::Replay(args) => replay::main(args),
         Command::Version(args) => version::main(&args),
     }
 }
