@@ -1,6 +1,24 @@
 //! The disk tier: a log-structured store of records in preallocated segments of one folder.
 
+//!
+//! The types and the doors are here; the format and the reasons for it in `proto::segment`.
+//! `writer` owns everything that is written (one thread for each store), `reclaim` is its part
+//! that frees segments, `reader` reads for many, `recover` opens a store, `queue` is between
+//! those who append and the writer, `segments` is what all of them share, `device` is the system.
+//! What a record means, and which are still needed, the [`Owner`] knows.
+
 mod device;
+mod queue;
+mod reader;
+mod reclaim;
+mod recover;
+mod segments;
+mod writer;
+
+#[cfg(test)]
+mod ram_device;
+#[cfg(test)]
+mod tests;
 
 pub use crate::proto::segment::{Place, RecordId, RecordKind};
 pub use device::{Device, FileDevice, Folder, Storage};
@@ -9,9 +27,20 @@ use crate::clock::Clock;
 use crate::proto::object::PurgePosition;
 use crate::task::Spawner;
 use bytes::Bytes;
+use parking_lot::Mutex;
+use queue::{Queue, WRITE_QUEUE_BYTES};
+use reader::Reader;
+use recover::{Recovered, recover};
+use segments::Shared;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
+use tokio::sync::mpsc;
+use writer::Writer;
+
+/// Batches of found records between recovery and the owner.
+const FOUND_BATCHES: usize = 4;
 
 /// A folder for the tier.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -236,15 +265,31 @@ pub struct DiskUsage {
     pub lost_records: u64,
 }
 
-/// The disk tier of one folder. Clones are the same tier.
+/// The disk tier of one folder. Clones are the same tier. When the last one is dropped without
+/// [`close`](Self::close), the writer writes what is queued and ends by itself.
 #[derive(Clone)]
-pub struct Disk(Arc<()>);
+pub struct Disk(Arc<Inner>);
+
+struct Inner {
+    shared: Arc<Shared>,
+    queue: Arc<Queue>,
+    reader: Reader,
+    spawner: Spawner,
+    writer: Mutex<WriterThread>,
+}
+
+/// Where the writer is.
+enum WriterThread {
+    Waiting(Box<Writer>),
+    Running(JoinHandle<()>),
+    Ended,
+}
 
 impl Disk {
     /// Opens or makes the store and hands every record that is still there to `found`, oldest
     /// first (by sequence), before it returns. Appended records wait until [`start`](Self::start).
     ///
-    /// Damage is survived: what cannot be read is missing.
+    /// Damage is survived: what cannot be read is missing. Each segment takes an open file.
     ///
     /// # Errors
     /// If the tier cannot work in that folder at all.
@@ -253,22 +298,59 @@ impl Disk {
         device: Arc<dyn Device>,
         clock: Clock,
         spawner: &Spawner,
-        found: impl FnMut(Found) + Send,
+        mut found: impl FnMut(Found) + Send,
     ) -> Result<Self, DiskError> {
-        let _ = (config, device, clock, spawner, found);
-        todo!()
+        let began = clock.now().mono;
+        let path = config.path.clone();
+        let (sender, mut receiver) = mpsc::channel(FOUND_BATCHES);
+        // If this future is dropped, the receiver is, and nothing more is handed over.
+        let work =
+            spawner.blocking(move || recover(&config, &*device, |batch| sender.blocking_send(batch).is_ok()));
+        let hand_over = async {
+            while let Some(batch) = receiver.recv().await {
+                batch.into_iter().for_each(&mut found);
+            }
+        };
+        let (recovered, ()) = tokio::join!(work, hand_over);
+        let recovered = recovered.ok_or(DiskError::Stopped)??;
+        let took = clock.now().mono.duration_since(began);
+        let (records, segments) = (recovered.records, recovered.sealed.len());
+        tracing::info!(path = %path.display(), records, segments, ?took, "disk tier opened");
+        Ok(Self::new(recovered, spawner))
+    }
+
+    fn new(recovered: Recovered, spawner: &Spawner) -> Self {
+        let shared = Arc::clone(&recovered.shared);
+        let queue = Arc::new(Queue::new());
+        let writer = Writer::new(recovered, Arc::clone(&queue));
+        Self(Arc::new(Inner {
+            reader: Reader::new(Arc::clone(&shared), spawner.clone()),
+            shared,
+            queue,
+            spawner: spawner.clone(),
+            writer: Mutex::new(WriterThread::Waiting(Box::new(writer))),
+        }))
     }
 
     /// Starts the writer. `owner` is asked and told about the records; the tier does not keep it
     /// alive, and treats all records as gone when it is not. Only the first call counts.
     pub fn start(&self, owner: Weak<dyn Owner>) {
-        let _ = owner;
-        todo!()
+        let mut thread = self.0.writer.lock();
+        match std::mem::replace(&mut *thread, WriterThread::Ended) {
+            WriterThread::Waiting(mut writer) => {
+                writer.owner = Some(owner);
+                *thread = run_writer(writer, &self.0.queue);
+            }
+            other => *thread = other,
+        }
     }
 
-    /// Queues a record; waits while the queue is full (`WRITE_QUEUE_BYTES`). After `Ok`, `done` is called exactly
-    /// once, from the writer's thread; after an error, or if the future is dropped before it is
-    /// ready, never.
+    /// Queues a record; waits while more than 16 MiB wait to be written. After `Ok`, `done` is
+    /// called exactly once, from the writer's thread (or where the tier is closed); after an
+    /// error, or if the future is dropped before it is ready, never.
+    ///
+    /// `Ok(place)` means that the record can be read, also after this process is killed. It
+    /// survives a power cut only from the next sync on.
     ///
     /// # Errors
     /// If the record is refused.
@@ -277,8 +359,11 @@ impl Disk {
         record: NewRecord,
         done: impl FnOnce(Result<Place, AppendError>) + Send + 'static,
     ) -> Result<(), AppendError> {
-        let _ = (record, done);
-        todo!()
+        let (length, limit) = (record.payload.len(), self.0.shared.geometry.payload_limit() as usize);
+        if length > limit {
+            return Err(AppendError::TooLarge { length, limit });
+        }
+        self.0.queue.append(record, done).await
     }
 
     /// Reads the payload of a record and checks identity and sums; the result is an allocation
@@ -287,21 +372,98 @@ impl Disk {
     /// # Errors
     /// All mean a miss.
     pub async fn read(&self, place: Place, id: &RecordId) -> Result<Bytes, ReadError> {
-        let _ = (place, id);
-        todo!()
+        if self.0.queue.state() == DiskState::Closed {
+            return Err(ReadError::Closed);
+        }
+        self.0.reader.read(place, id).await
     }
 
     /// The figures of the tier.
     pub fn usage(&self) -> DiskUsage {
-        todo!()
+        let Inner { shared, queue, .. } = &*self.0;
+        let (mut segments, mut used_segments, mut used) = (0, 0, 0);
+        for segment in shared.segments() {
+            segments += 1;
+            used += u64::from(segment.used());
+            used_segments += u64::from(segment.used() > 0);
+        }
+        let counters = &shared.counters;
+        DiskUsage {
+            state: queue.state(),
+            size: shared.size,
+            allocated: segments * u64::from(shared.geometry.segment),
+            used,
+            segments,
+            segments_free: u64::from(shared.geometry.segments).saturating_sub(used_segments),
+            queued: queue.queued(),
+            queue_limit: u64::from(WRITE_QUEUE_BYTES),
+            written_records: counters.written_records.value(),
+            written_bytes: counters.written_bytes.value(),
+            read_errors: counters.read_errors.value(),
+            write_errors: counters.write_errors.value(),
+            damaged: counters.damaged.value(),
+            stale_reads: counters.stale_reads.value(),
+            reclaimed_segments: counters.reclaimed_segments.value(),
+            reclaimed_bytes: counters.reclaimed_bytes.value(),
+            rewritten_bytes: counters.rewritten_bytes.value(),
+            lost_records: counters.lost_records.value(),
+        }
     }
 
-    /// Writes what is queued, seals the open segment and releases the folder. Further calls of
-    /// anything are refused.
+    /// Writes what is queued, seals the open segment and releases the folder. Reads and appends
+    /// are refused from now on. If it is called twice, the second call does not wait.
     ///
     /// # Errors
     /// If the writer had died.
     pub async fn close(&self) -> Result<(), DiskError> {
-        todo!()
+        self.0.queue.stop(DiskState::Closed);
+        let thread = std::mem::replace(&mut *self.0.writer.lock(), WriterThread::Ended);
+        let ended = match thread {
+            // Its thread ends whether this future is awaited or dropped.
+            WriterThread::Running(thread) => {
+                self.0.spawner.blocking(move || thread.join().is_ok()).await == Some(true)
+            }
+            WriterThread::Waiting(_) | WriterThread::Ended => true,
+        };
+        self.0.queue.clear();
+        if ended { Ok(()) } else { Err(DiskError::Stopped) }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.queue.stop(DiskState::Closed);
+        if matches!(*self.writer.lock(), WriterThread::Waiting(_)) {
+            self.queue.clear();
+        }
+    }
+}
+
+/// Runs the writer on a thread of its own: it blocks, and for long.
+fn run_writer(writer: Box<Writer>, queue: &Arc<Queue>) -> WriterThread {
+    let ending = Ending(Arc::clone(queue));
+    let work = move || {
+        let _ending = ending;
+        writer.run();
+    };
+    match std::thread::Builder::new().name("shoal-disk".to_owned()).spawn(work) {
+        Ok(thread) => WriterThread::Running(thread),
+        Err(error) => {
+            tracing::error!(%error, "the disk tier is read-only: its thread cannot be started");
+            WriterThread::Ended
+        }
+    }
+}
+
+/// When the writer's thread ends, be it by a panic, nothing waits for it any more.
+struct Ending(Arc<Queue>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if self.0.state() == DiskState::Running {
+            tracing::error!("the disk writer ended; the disk tier is read-only");
+        }
+        self.0.stop(DiskState::ReadOnly);
+        self.0.clear();
     }
 }
