@@ -23,13 +23,9 @@ pub(super) fn sample(assembly: &Arc<Assembly>) {
 
 fn sample_store(assembly: &Assembly, samples: &mut Samples) {
     let usage = assembly.node.store.usage();
-    usage.sample(&mut |name, help, value, is_counter| {
-        if is_counter {
-            samples.counter(name, help, &[], value);
-        } else {
-            samples.gauge(name, help, &[], value as f64);
-        }
-    });
+    let mut gauge = |name, help, value: u64| samples.gauge(name, help, &[], value as f64);
+    gauge("shoal_memory_bytes", "Bytes that the memory tier holds.", usage.memory);
+    gauge("shoal_memory_bound_bytes", "Bytes that the memory tier may hold.", usage.memory_bound);
 }
 
 fn sample_origins(assembly: &Assembly, samples: &mut Samples) {
@@ -132,7 +128,7 @@ fn status_of(assembly: &Assembly) -> Value {
         "sites": config.sites.iter().map(|site| &site.name).collect::<Vec<_>>(),
         "connections": assembly.gate.open(),
         "fills": assembly.node.fills.open(),
-        "store": store.to_json(),
+        "store": { "memory": store.memory },
         "origins": servers,
     })
 }
