@@ -4,6 +4,8 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 /// Why a body ended early. The response in progress is cut; nothing of it is kept.
@@ -99,5 +101,52 @@ impl HttpBody for Body {
             Self::Incoming(body) => body.size_hint(),
             Self::Stream(body) => body.size_hint(),
         }
+    }
+}
+
+/// What became of an upload; shared with the request, so that a fetch that failed by the client's
+/// fault is answered as such.
+#[derive(Clone, Default)]
+pub struct UploadState(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    fault: AtomicU8,
+    received: AtomicU64,
+}
+
+/// The client's fault in an upload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UploadFault {
+    /// Longer than allowed.
+    TooLarge,
+    /// Silent for too long.
+    Stalled,
+    /// Ended early or broke the protocol.
+    Broken,
+}
+
+const FAULTS: [Option<UploadFault>; 4] =
+    [None, Some(UploadFault::TooLarge), Some(UploadFault::Stalled), Some(UploadFault::Broken)];
+
+impl UploadState {
+    /// The client's fault, if there was one.
+    pub fn fault(&self) -> Option<UploadFault> {
+        FAULTS[usize::from(self.0.fault.load(Ordering::Relaxed))]
+    }
+
+    /// Body bytes received.
+    pub fn received(&self) -> u64 {
+        self.0.received.load(Ordering::Relaxed)
+    }
+
+    /// Notes the client's fault.
+    pub fn failed(&self, fault: UploadFault) {
+        self.0.fault.store(fault as u8 + 1, Ordering::Relaxed);
+    }
+
+    /// Notes received bytes.
+    pub fn received_more(&self, bytes: u64) {
+        self.0.received.fetch_add(bytes, Ordering::Relaxed);
     }
 }

@@ -1,1 +1,102 @@
-//! cli
+//! Arguments and sub-commands, a file each. Exit codes: 0 done, 1 failed, 2 wrong usage or
+//! configuration.
+//!
+//! A sub-command is a variant of [`Command`], an arm of [`dispatch`] and a module with `Args` and
+//! `main`. What it prints for a program to read goes to standard output, with `--json` where there
+//! is a choice; the rest goes to standard error.
+
+mod check;
+mod config_cmd;
+mod explain;
+mod origin;
+mod replay;
+pub mod run_args;
+mod version;
+
+use crate::app;
+use crate::config::ConfigErrors;
+use clap::{Parser, Subcommand};
+use serde::Serialize;
+use std::io::{ErrorKind, Write};
+use std::process::ExitCode;
+
+/// Exit code for a wrong configuration; clap's for wrong usage is the same.
+const EXIT_USAGE: u8 = 2;
+
+/// A peer-to-peer CDN edge cache and reverse proxy.
+#[derive(Debug, Parser)]
+#[command(name = "shoal", version, max_term_width = 100, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a node in front of a site.
+    Run(run_args::RunArgs),
+    /// Check a configuration and say everything that is wrong with it.
+    Check(check::Args),
+    /// Show the effective configuration, or its schema.
+    #[command(subcommand)]
+    Config(config_cmd::Command),
+    /// Ask a running node why the next request for a URL would hit or miss.
+    Explain(explain::Args),
+    /// Answer as a test origin.
+    Origin(origin::Args),
+    /// Replay a trace and check the answers.
+    Replay(replay::Args),
+    /// Say which version this is.
+    Version(version::Args),
+}
+
+fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Run(args) => app::run(args.sources()),
+        Command::Check(args) => check::main(&args),
+        Command::Config(command) => config_cmd::main(&command),
+        Command::Explain(args) => explain::main(&args),
+        Command::Origin(args) => origin::main(args),
+        Command::Replay(args) => replay::main(args),
+        Command::Version(args) => version::main(&args),
+    }
+}
+
+/// Parses the process's arguments and does what they say.
+pub fn main() -> ExitCode {
+    dispatch(Cli::parse().command).unwrap_or_else(|error| report(&error))
+}
+
+/// Tells an error on standard error, a mistake a line.
+fn report(error: &anyhow::Error) -> ExitCode {
+    if let Some(errors) = error.downcast_ref::<ConfigErrors>() {
+        eprintln!("{errors}");
+        return ExitCode::from(EXIT_USAGE);
+    }
+    eprintln!("shoal: {error:#}");
+    ExitCode::FAILURE
+}
+
+/// Writes a line to standard output. A reader that has gone, as `head` has, is no failure.
+fn print_line(line: &str) -> anyhow::Result<()> {
+    match writeln!(std::io::stdout().lock(), "{line}") {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Writes a value as JSON to standard output.
+fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
+    print_line(&serde_json::to_string_pretty(value)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_fit_together() {
+        Cli::command().debug_assert();
+    }
+}

@@ -51,6 +51,8 @@ pub struct Listen {
     pub http: Vec<SocketAddr>,
     /// HTTPS addresses.
     pub https: Vec<SocketAddr>,
+    /// Certificate for HTTPS clients whose name no site's certificate is for.
+    pub tls: Option<CertificateFiles>,
 }
 
 /// A virtual host with its rules.
@@ -61,7 +63,7 @@ pub struct Site {
     /// Host patterns, lower case: exact, `*.suffix`, or `*` for any.
     pub hosts: Vec<String>,
     /// The upstream servers.
-    pub origin: OriginGroup,
+    pub origin: Arc<OriginGroup>,
     /// Certificate for these hosts, if the site has its own.
     pub tls: Option<CertificateFiles>,
     /// What may be stored, unless a rule says otherwise.

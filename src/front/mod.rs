@@ -1,1 +1,90 @@
-//! front
+//! The door: listeners, TLS, HTTP/1.1 and HTTP/2, and the limits on clients. Decides nothing about
+//! caching; every request goes to `serve`, and every failure becomes a response in `respond`.
+//!
+//! Each worker has listeners of its own (`SO_REUSEPORT`) and serves the connections that it accepted.
+
+mod conn;
+mod gate;
+mod record;
+mod respond;
+mod upload;
+mod watch;
+
+pub use gate::Gate;
+
+use crate::net::Listener;
+use crate::proto::key::Scheme;
+use crate::serve::Worker;
+use crate::telemetry::{AccessLog, ListenerKind, RequestIds, Shed};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Pause after an accept that failed for lack of descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// What the connections of one worker need.
+pub struct Front {
+    /// Who answers.
+    pub worker: Arc<Worker>,
+    /// Where requests are logged.
+    pub access: Arc<AccessLog>,
+    /// Source of request ids.
+    pub ids: Arc<RequestIds>,
+    /// Connections of the whole node.
+    pub gate: Arc<Gate>,
+    /// Cancelled when connections are to finish their requests and close.
+    pub drain: CancellationToken,
+}
+
+/// A listener and what is spoken on it.
+pub struct Door {
+    /// The socket.
+    pub listener: Listener,
+    /// TLS settings, if clients speak TLS here.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+}
+
+/// Accepts connections until the drain begins, then closes the listener.
+pub async fn accept(front: Arc<Front>, mut door: Door) {
+    let kind = if door.tls.is_some() { ListenerKind::Https } else { ListenerKind::Http };
+    let metrics = Arc::clone(&front.worker.node.metrics);
+    loop {
+        let accepted = tokio::select! {
+            () = front.drain.cancelled() => return,
+            accepted = door.listener.accept() => accepted,
+        };
+        let (stream, from) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                metrics.node.accept_errors.inc();
+                tracing::debug!(%error, "accept");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        metrics.node.connections_accepted.inc();
+        let limits = &front.worker.node.snapshot.load().config.limits;
+        let entered = match front.gate.enter(from.ip(), limits.connections, limits.connections_per_ip) {
+            Ok(entered) => entered,
+            Err(limit) => {
+                metrics.node.connections_shed.of(limit).inc();
+                continue;
+            }
+        };
+        let accepted = conn::Accepted { stream, from, tls: door.tls.clone(), kind, entered };
+        front.worker.spawner.spawn_graceful(conn::serve(Arc::clone(&front), accepted));
+    }
+}
+
+impl From<ListenerKind> for Scheme {
+    fn from(kind: ListenerKind) -> Self {
+        match kind {
+            ListenerKind::Http => Self::Http,
+            ListenerKind::Https => Self::Https,
+        }
+    }
+}
+
+/// Which limit refuses a connection.
+pub(crate) type Limit = Shed;

@@ -1,1 +1,434 @@
-//! serve
+//! The one place where the path of a request is written.
+//!
+//! [`Worker::handle`] routes a request and either forwards it (`pass`) or runs the loop over
+//! `proto::plan`: each step is one awaited call that gives the next event. Nothing below calls back.
+//!
+//! State: the node's store, table of fills and memory of keys are shared by all workers; pools of
+//! origin connections belong to one worker. A request keeps the configuration snapshot with which it
+//! began.
+
+mod body;
+mod deliver;
+mod explain;
+mod fill;
+mod known;
+mod lead;
+mod pass;
+
+pub use deliver::{Answer, CACHE_STATUS, Failure, Notes};
+pub use fill::FillTable;
+pub use known::Known;
+
+use crate::body::Body;
+use crate::clock::Clock;
+use crate::config::model::{Config, Site};
+use crate::origin::{Fetched, Origins};
+use crate::proto::key::{Scheme, VariantId};
+use crate::proto::plan::{self, Event, FetchReason, Filled, How, Miss, Step, Tier};
+use crate::proto::semantics::{self, RequestFacts, Reuse, Stored, VaryList};
+use crate::proto::time::Now;
+use crate::proto::verdict::Verdict;
+use crate::route::{self, Refusal, Routed, Router};
+use crate::store::{Hit, Lookup, MissReason, Store};
+use crate::task::Spawner;
+use crate::telemetry::{Metrics, SiteMetrics};
+use arc_swap::ArcSwap;
+use fill::{Arriving, Joined, Outcome, Reader, WINDOW_BYTES};
+use hashbrown::HashMap;
+use http::{HeaderMap, Method, Request};
+use lead::Asking;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// A validated configuration with what is derived from it; swapped whole on reload.
+pub struct Snapshot {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// Its routes.
+    pub router: Router,
+    /// Metric handles by site name.
+    pub sites: HashMap<String, Arc<SiteMetrics>>,
+}
+
+impl Snapshot {
+    /// Derives routes and metric handles.
+    pub fn new(config: Arc<Config>, metrics: &Metrics) -> Self {
+        let sites = config.sites.iter().map(|site| (site.name.clone(), metrics.site(&site.name))).collect();
+        Self { router: Router::new(&config), sites, config }
+    }
+}
+
+/// What all workers of a node share.
+pub struct Node {
+    /// The configuration in force.
+    pub snapshot: ArcSwap<Snapshot>,
+    /// What is stored.
+    pub store: Store,
+    /// Fetches in progress.
+    pub fills: Arc<FillTable>,
+    /// What is remembered of keys.
+    pub known: Known,
+    /// Metric handles.
+    pub metrics: Arc<Metrics>,
+    /// Time.
+    pub clock: Clock,
+}
+
+/// One worker: a thread with a runtime of its own.
+pub struct Worker {
+    /// What it shares with the others.
+    pub node: Arc<Node>,
+    /// Its connections to origins.
+    pub origins: Origins,
+    /// Owner of its tasks.
+    pub spawner: Spawner,
+}
+
+/// How a client is connected.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// Address of the peer.
+    pub from: SocketAddr,
+    /// By which scheme it asks.
+    pub scheme: Scheme,
+    /// Server name of the TLS handshake.
+    pub tls_name: Option<Arc<str>>,
+}
+
+impl Client {
+    fn head_of<'a>(&'a self, request: &'a Request<Body>) -> route::Head<'a> {
+        route::Head {
+            method: request.method(),
+            uri: request.uri(),
+            headers: request.headers(),
+            scheme: self.scheme,
+            version: request.version(),
+            tls_name: self.tls_name.as_deref(),
+            from: self.from.ip(),
+        }
+    }
+}
+
+impl Worker {
+    /// Answers one request. Never fails: every error has a response.
+    pub async fn handle(self: &Arc<Self>, request: Request<Body>, client: &Client) -> Answer {
+        let snapshot = self.node.snapshot.load_full();
+        let routed = match snapshot.router.resolve(&client.head_of(&request)) {
+            Ok(routed) => routed,
+            Err(refusal) => return Answer::refused(refusal),
+        };
+        let Some(metrics) = snapshot.sites.get(&routed.site.name).map(Arc::clone) else {
+            return Answer::refused(Refusal::UnknownHost);
+        };
+        let exchange = Exchange {
+            worker: Arc::clone(self),
+            facts: RequestFacts::parse(request.method(), request.headers()),
+            snapshot,
+            routed,
+            metrics,
+        };
+        match exchange.routed.pass {
+            Some(reason) => pass::forward(exchange, request, reason).await,
+            None => Cached::new(exchange, request).run().await,
+        }
+    }
+
+    /// Metric handles of a site by name.
+    fn site_metrics(&self, name: &str) -> Option<Arc<SiteMetrics>> {
+        self.node.snapshot.load().sites.get(name).map(Arc::clone)
+    }
+
+    /// 128 random bits.
+    fn nonce(&self) -> [u8; 16] {
+        rand::random()
+    }
+}
+
+/// One request and what was decided about it before any look-up.
+struct Exchange {
+    worker: Arc<Worker>,
+    snapshot: Arc<Snapshot>,
+    routed: Routed,
+    metrics: Arc<SiteMetrics>,
+    facts: RequestFacts,
+}
+
+impl Exchange {
+    fn now(&self) -> Now {
+        self.worker.node.clock.now()
+    }
+
+    fn site(&self) -> &Arc<Site> {
+        &self.routed.site
+    }
+}
+
+/// A request for which the cache may have a part.
+struct Cached {
+    exchange: Exchange,
+    method: Method,
+    headers: HeaderMap,
+    /// The stored response that was found, and how it was judged.
+    found: Option<(Hit, Reuse)>,
+    replans: u8,
+    notes: Notes,
+}
+
+/// What a fetch left to deliver.
+enum Fetching {
+    Nothing,
+    Arriving(Arc<Arriving>, Reader),
+    Own(Box<Fetched>),
+    Failed(Failure),
+}
+
+impl Cached {
+    fn new(exchange: Exchange, request: Request<Body>) -> Self {
+        let (head, _no_body) = request.into_parts();
+        let notes = Notes::of(&exchange);
+        Self { exchange, method: head.method, headers: head.headers, found: None, replans: 0, notes }
+    }
+
+    /// The loop: what `plan` says is done, and what came of it is told to `plan`.
+    async fn run(mut self) -> Answer {
+        let mut event = Event::Arrived;
+        let mut fetching = Fetching::Nothing;
+        loop {
+            match plan::next(&self.facts(), event) {
+                Step::Lookup => event = self.lookup().await,
+                Step::Deliver(verdict) => return self.deliver_stored(verdict),
+                Step::DeliverAndRefresh => {
+                    self.refresh_behind();
+                    return self.deliver_stored(Verdict::StaleWhileRevalidate);
+                }
+                Step::Fetch(how, reason) => (event, fetching) = self.fetch(how, reason).await,
+                Step::DeliverFill(verdict) => return self.deliver_fill(verdict, fetching),
+                Step::DeliverOwn => return self.deliver_own(fetching),
+                Step::OnlyIfCached => return self.only_if_cached(),
+                Step::Fail => return self.fail(fetching),
+            }
+        }
+    }
+
+    fn facts(&self) -> plan::Facts {
+        let request = self.exchange.facts;
+        plan::Facts {
+            request,
+            head: self.method == Method::HEAD,
+            far_range: request.has_range && semantics::range_is_far(&self.headers, WINDOW_BYTES),
+            uncacheable: self.is_uncacheable(),
+            shareable: !(request.has_authorization || request.has_cookie) || self.may_share_personal(),
+            replans: self.replans,
+        }
+    }
+
+    /// Only of interest when something must be fetched, so a hit does not pay for it.
+    fn is_uncacheable(&self) -> bool {
+        self.found.is_none() && self.notes.missed && {
+            let node = &self.exchange.worker.node;
+            node.known.is_uncacheable(self.exchange.routed.object, self.exchange.now().wall)
+        }
+    }
+
+    /// Whether a request with cookies may wait for somebody else's response (design §4). One with
+    /// `Authorization` never does.
+    fn may_share_personal(&self) -> bool {
+        let routed = &self.exchange.routed;
+        let by_rule = routed.rule.is_some_and(|rule| routed.site.rules[rule].coalesce_cookies);
+        !self.exchange.facts.has_authorization
+            && (by_rule || self.exchange.worker.node.known.is_storable(routed.object))
+    }
+
+    async fn lookup(&mut self) -> Event {
+        let exchange = &self.exchange;
+        let store = &exchange.worker.node.store;
+        let variant = |vary: &VaryList| vary.variant(exchange.routed.object, &self.headers);
+        let hit = match store.lookup(exchange.routed.object, exchange.routed.key.as_bytes(), variant) {
+            Lookup::Memory(hit) => Ok(hit),
+            Lookup::OnDisk(on_disk) => store.load(on_disk).await.map_err(|_| Miss::Damaged),
+            Lookup::Miss(MissReason::Uri) => Err(Miss::Uri),
+            Lookup::Miss(MissReason::Vary) => Err(Miss::Vary),
+        };
+        match hit {
+            Ok(hit) => {
+                let tier = hit.tier;
+                let reuse = self.judge(&hit);
+                self.found = Some((hit, reuse));
+                Event::Found(tier, reuse)
+            }
+            Err(miss) => {
+                self.notes.missed = true;
+                Event::Missed(miss)
+            }
+        }
+    }
+
+    fn judge(&self, hit: &Hit) -> Reuse {
+        let head = &hit.head;
+        let stored = Stored { facts: &head.facts, received: head.received, initial_age: head.initial_age };
+        semantics::reuse(&self.exchange.facts, &stored, self.exchange.now().wall, self.exchange.routed.policy())
+    }
+
+    /// Asks the origin, and waits until it is known what its answer is to this request.
+    async fn fetch(&mut self, how: How, reason: FetchReason) -> (Event, Fetching) {
+        self.replans += 1;
+        self.notes.reason = Some(reason);
+        let exchange = &self.exchange;
+        let (object, worker) = (exchange.routed.object, Arc::clone(&exchange.worker));
+        if how == How::Forward {
+            return self.forward(reason).await;
+        }
+        let joined = match how {
+            How::Join => worker.node.fills.join(object, self.variant(), || self.settled()),
+            _ => Joined::Alone,
+        };
+        let (reader, collapsed) = match joined {
+            Joined::Settled => return self.filled(Filled::Unfit, Fetching::Nothing),
+            Joined::Follow(reader) => (reader, true),
+            Joined::Lead(leader, reader) => {
+                worker.spawner.spawn(lead::lead(Arc::clone(&worker), self.asking(reason), leader));
+                (reader, false)
+            }
+            Joined::Alone => {
+                let (leader, reader) = worker.node.fills.alone(object);
+                worker.spawner.spawn(lead::lead(Arc::clone(&worker), self.asking(reason), leader));
+                (reader, false)
+            }
+        };
+        let outcome = reader.outcome().await;
+        self.notes.collapsed = collapsed;
+        self.outcome(outcome, reader, collapsed)
+    }
+
+    fn outcome(&mut self, outcome: Outcome, reader: Reader, collapsed: bool) -> (Event, Fetching) {
+        match outcome {
+            Outcome::Streaming(arriving) if !self.selects(&arriving) => self.filled(Filled::Unfit, Fetching::Nothing),
+            Outcome::Streaming(arriving) | Outcome::Stored(arriving, _) => {
+                self.filled(Filled::Streaming { collapsed }, Fetching::Arriving(arriving, reader))
+            }
+            Outcome::Refreshed(hit) => {
+                let reuse = self.judge(&hit);
+                self.found = Some((hit, reuse));
+                self.filled(Filled::Refreshed { collapsed }, Fetching::Nothing)
+            }
+            Outcome::Own(fetched, server_error) => self.filled(Filled::Own { server_error }, Fetching::Own(fetched)),
+            Outcome::NotStored(server_error) => self.filled(Filled::NotStored { server_error }, Fetching::Nothing),
+            Outcome::Failed(failure) => self.filled(Filled::Failed, Fetching::Failed(failure)),
+        }
+    }
+
+    /// Sends the client's own request, conditions and range included.
+    async fn forward(&mut self, reason: FetchReason) -> (Event, Fetching) {
+        let exchange = &self.exchange;
+        let request = self.forward_head(false).map(|()| Body::Empty);
+        exchange.metrics.origin_fetches.inc(reason as usize);
+        let fetched = match exchange.worker.origins.fetch(&exchange.site().origin, request, None).await {
+            Ok(fetched) => fetched,
+            Err(error) => {
+                exchange.metrics.origin_failures.inc(error.kind() as usize);
+                return self.filled(Filled::Failed, Fetching::Failed(Failure::Origin(error.into())));
+            }
+        };
+        if self.method != Method::GET {
+            return self.own(Box::new(fetched));
+        }
+        match lead::adopt(&exchange.worker, self.asking(reason), fetched) {
+            Err(fetched) => self.own(fetched),
+            Ok(reader) => {
+                let outcome = reader.outcome().await;
+                self.outcome(outcome, reader, false)
+            }
+        }
+    }
+
+    fn own(&self, fetched: Box<Fetched>) -> (Event, Fetching) {
+        let server_error = lead::is_server_error(fetched.response.status());
+        self.filled(Filled::Own { server_error }, Fetching::Own(fetched))
+    }
+
+    fn filled(&self, filled: Filled, fetching: Fetching) -> (Event, Fetching) {
+        let stale = matches!(self.found, Some((_, Reuse::Validate { if_error: true, .. })));
+        (Event::Filled { filled, stale }, fetching)
+    }
+
+    /// Whether a fresh result appeared in the store since this request looked.
+    fn settled(&self) -> bool {
+        let exchange = &self.exchange;
+        let variant = |vary: &VaryList| vary.variant(exchange.routed.object, &self.headers);
+        let key = exchange.routed.key.as_bytes();
+        match exchange.worker.node.store.lookup(exchange.routed.object, key, variant) {
+            Lookup::Memory(hit) => matches!(self.judge(&hit), Reuse::Fresh { .. }),
+            Lookup::OnDisk(_) => self.found.is_none(),
+            Lookup::Miss(_) => false,
+        }
+    }
+
+    fn variant(&self) -> VariantId {
+        let node = &self.exchange.worker.node;
+        let object = self.exchange.routed.object;
+        match node.store.vary(object) {
+            Some(vary) => vary.variant(object, &self.headers),
+            None => node.known.variant(object, &self.headers),
+        }
+    }
+
+    /// Whether this request selects the variant that is arriving.
+    fn selects(&self, arriving: &Arriving) -> bool {
+        let object = self.exchange.routed.object;
+        arriving.vary.as_ref().is_none_or(|vary| vary.variant(object, &self.headers) == arriving.draft.variant)
+    }
+
+    fn asking(&self, reason: FetchReason) -> Asking {
+        let exchange = &self.exchange;
+        Asking {
+            site: Arc::clone(exchange.site()),
+            metrics: Arc::clone(&exchange.metrics),
+            policy: exchange.routed.policy().clone(),
+            key: exchange.routed.key.clone(),
+            object: exchange.routed.object,
+            request: exchange.facts,
+            selecting: self.headers.clone(),
+            forward: self.forward_head(true),
+            stale: self.found.as_ref().map(|(hit, _)| hit.clone()),
+            reason,
+        }
+    }
+
+    /// Head of the request to the origin: for the cache (whole body, no conditions), or the client's.
+    fn forward_head(&self, for_cache: bool) -> Request<()> {
+        let exchange = &self.exchange;
+        let method = if for_cache { Method::GET } else { self.method.clone() };
+        let mut request = pass::origin_head(exchange, method, self.headers.clone());
+        if for_cache {
+            semantics::strip_conditions(request.headers_mut());
+        }
+        request
+    }
+
+    /// Refreshes a stale object behind the response that it just gave (RFC 5861 §3).
+    fn refresh_behind(&self) {
+        let worker = &self.exchange.worker;
+        let joined = worker.node.fills.join(self.exchange.routed.object, self.variant(), || self.settled());
+        if let Joined::Lead(leader, _reader) = joined {
+            let asking = self.asking(FetchReason::Refresh);
+            worker.spawner.spawn(lead::lead(Arc::clone(worker), asking, leader));
+        }
+    }
+}
+
+impl From<MissReason> for Miss {
+    fn from(reason: MissReason) -> Self {
+        match reason {
+            MissReason::Uri => Self::Uri,
+            MissReason::Vary => Self::Vary,
+        }
+    }
+}
+
+/// The tier's name in `Cache-Status`.
+pub(crate) const fn tier_name(tier: Tier) -> &'static str {
+    match tier {
+        Tier::Memory => "memory",
+        Tier::Disk => "disk",
+    }
+}

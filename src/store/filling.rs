@@ -12,7 +12,7 @@ use super::inner::Inner;
 use super::memory::{MemoryKey, Tracked};
 use super::seal::{Seal, edition};
 use super::usage::Departure;
-use super::{VaryList, vary_list};
+use super::vary_list;
 use crate::proto::key::{ObjectId, VersionId};
 use crate::proto::object::{HeadDraft, layout};
 use bytes::Bytes;
@@ -91,22 +91,19 @@ pub(super) struct Registration {
 }
 
 impl Registration {
-    pub(super) fn new(inner: Arc<Inner>, object: ObjectId) -> Self {
+    pub(super) fn new(inner: Arc<Inner>, object: ObjectId) -> Arc<Self> {
         let state = Arc::new(FillState::default());
         inner.index.register(object, state.clone());
-        Self { inner, object, state }
+        Arc::new(Self { inner, object, state })
     }
 
     pub(super) fn state(&self) -> &Arc<FillState> {
         &self.state
     }
 
-    /// Queues a head, and behind it its seal, for the disk. If that fails, or the future is dropped,
-    /// the index is told that they were not written.
-    pub(super) async fn file(&self, number: u64, head: NewRecord, seal: Option<NewRecord>) {
-        let head_done = Filed::new(&self.inner, self.object, number, RecordKind::Head);
-        let seal_done = Filed::new(&self.inner, self.object, number, RecordKind::Seal);
-        let Some(disk) = self.inner.disk() else { return };
+    /// Queues a head, and behind it its seal, for the disk.
+    async fn file(&self, number: u64, head: (NewRecord, Filed), seal: Option<(NewRecord, Filed)>) {
+        let ((head, head_done), Some(disk)) = (head, self.inner.disk()) else { return };
         let Ok(_permit) = self.state.gate.0.acquire().await else { return };
         // Also one that was replaced meanwhile: its head must not come behind its successor's.
         if self.state.is_superseded() || self.inner.index.head_id(self.object, number).is_none() {
@@ -120,11 +117,9 @@ impl Registration {
             self.inner.index.forgotten.add(self.object);
             return;
         }
-        if let Some(seal) = seal {
+        if let Some((seal, seal_done)) = seal {
             // Without it the version is there until the next start.
             let _ = disk.append(seal, move |result| seal_done.end(result)).await;
-        } else {
-            seal_done.forget();
         }
     }
 }
@@ -132,6 +127,34 @@ impl Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         self.inner.index.unregister(self.object, &self.state);
+    }
+}
+
+/// A version that is visible and waits to be handed to the disk. Dropped before, it stays in
+/// memory only.
+pub struct Filing {
+    registration: Arc<Registration>,
+    number: u64,
+    head: (NewRecord, Filed),
+    seal: Option<(NewRecord, Filed)>,
+}
+
+impl Filing {
+    pub(super) fn new(
+        registration: Arc<Registration>,
+        number: u64,
+        head: NewRecord,
+        seal: Option<NewRecord>,
+    ) -> Self {
+        let done = |kind| Filed::new(&registration.inner, registration.object, number, kind);
+        let head = (head, done(RecordKind::Head));
+        let seal = seal.map(|seal| (seal, done(RecordKind::Seal)));
+        Self { registration, number, head, seal }
+    }
+
+    /// Waits for room in the disk's queue.
+    pub async fn queue(self) {
+        self.registration.file(self.number, self.head, self.seal).await;
     }
 }
 
@@ -151,10 +174,6 @@ impl Filed {
 
     fn end(mut self, result: Result<Place, AppendError>) {
         self.place = result.ok();
-    }
-
-    fn forget(mut self) {
-        self.inner = Weak::new();
     }
 }
 
@@ -193,7 +212,7 @@ impl Drop for SliceFiled {
 /// A version that is being written, owned by the leader of its fill. Dropped before
 /// [`seal`](Self::seal), nothing of it becomes visible and its memory is given back.
 pub struct Filling {
-    registration: Registration,
+    registration: Arc<Registration>,
     draft: HeadDraft,
     edition: VersionId,
     /// Body bytes taken in, also after it was lost.
@@ -273,12 +292,25 @@ impl Filling {
         Partial(self.state().clone())
     }
 
-    /// Ends the body and makes the version visible, in place of older ones of its variant. Waits for
-    /// the disk's queue after that; dropped then, the version stays in memory only.
+    /// Ends the body, makes the version visible, in place of older ones of its variant, and hands it
+    /// to the disk, whose queue it may wait for; dropped then, the version stays in memory only.
     ///
     /// # Errors
     /// If the version is not kept; nothing is visible then.
-    pub async fn seal(mut self) -> Result<Hit, SealError> {
+    pub async fn seal(self) -> Result<Hit, SealError> {
+        let (hit, filing) = self.publish().await?;
+        if let Some(filing) = filing {
+            filing.queue().await;
+        }
+        Ok(hit)
+    }
+
+    /// The first half of [`seal`](Self::seal), for those who must not wait for the disk with what they
+    /// do when the version is visible.
+    ///
+    /// # Errors
+    /// As for `seal`.
+    pub async fn publish(mut self) -> Result<(Hit, Option<Filing>), SealError> {
         match self.draft.length {
             Some(expected) if expected != self.length => {
                 return Err(SealError::Length { expected, found: self.length });
@@ -298,13 +330,13 @@ impl Filling {
         }
         let block = self.encode(last == 0);
         self.buffer = Vec::new();
-        let (hit, queued) = self.publish(block)?;
+        let (hit, number) = self.enter_index(block)?;
         self.sealed = true;
-        if queued && let Anchor::Number(number) = hit.anchor {
+        let filing = self.inner().disk().is_some().then(|| {
             let (head, seal) = self.records(&hit);
-            self.registration.file(number, head, seal).await;
-        }
-        Ok(hit)
+            Filing::new(self.registration.clone(), number, head, seal)
+        });
+        Ok((hit, filing))
     }
 
     fn hash(&mut self, bytes: &[u8], at: u64) {
@@ -379,8 +411,8 @@ impl Filling {
         self.draft.encode(first, whole, &self.hashes[0])
     }
 
-    /// Puts the version into the index. Returns also whether it waits to be written.
-    fn publish(&mut self, block: Bytes) -> Result<(Hit, bool), SealError> {
+    /// Puts the version into the index. Returns also its number.
+    fn enter_index(&mut self, block: Bytes) -> Result<(Hit, u64), SealError> {
         let inner = self.inner().clone();
         let object = self.registration.object;
         let body = self.state().body().cloned();
@@ -417,7 +449,7 @@ impl Filling {
         if let Some(stay) = stay {
             inner.enter_head(object, stay, &head);
         }
-        Ok((Hit { head, tier: Tier::Memory, object, anchor: Anchor::Number(number), body }, queued))
+        Ok((Hit { head, tier: Tier::Memory, object, anchor: Anchor::Number(number), body }, number))
     }
 
     /// The head's record and the seal that it may need.
@@ -429,7 +461,7 @@ impl Filling {
         }
         let id =
             RecordId { object: hit.object, variant: self.draft.variant, version: self.edition, index: 0 };
-        let names = vary.map(|list: VaryList| list.to_vec()).unwrap_or_default();
+        let names = vary.map(|list| list.names().to_vec()).unwrap_or_default();
         let hashes = if hit.body.is_some() { self.hashes.clone() } else { Vec::new() };
         let seal = Seal { length: self.length, vary: names, hashes }.encode();
         let seal_id = RecordId { index: SEAL_INDEX, ..id };
@@ -464,6 +496,11 @@ impl Drop for Filling {
 pub struct Partial(Arc<FillState>);
 
 impl Partial {
+    /// Whether all that is finished can be read, from the first byte on.
+    pub fn starts_stored(&self) -> bool {
+        self.0.first.get().is_some() && !self.0.body().is_some_and(|body| body.is_broken())
+    }
+
     /// The body bytes of record `index`, if it is finished and a tier still has it.
     pub async fn record(&self, index: u32) -> Option<Bytes> {
         if index == 0 {

@@ -14,14 +14,7 @@ use std::sync::Arc;
 /// Reads of a head that moves from place to place under us.
 const READ_TRIES: u32 = 3;
 
-/// Where a head was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tier {
-    /// In memory, or waiting there to be written.
-    Memory,
-    /// On disk.
-    Disk,
-}
+pub use crate::proto::plan::Tier;
 
 /// A version on disk, as the index knows it.
 pub struct OnDisk {
@@ -42,6 +35,17 @@ pub enum LoadError {
     /// The disk failed, and it is forgotten, or the disk is closed.
     #[error("disk failed")]
     Disk,
+}
+
+impl LoadError {
+    /// The one name of this error.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Gone => "gone",
+            Self::Damaged => "damaged",
+            Self::Disk => "disk_failed",
+        }
+    }
 }
 
 /// A stored version. Clones are cheap. What it was found with stays readable while its parts are

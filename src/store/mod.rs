@@ -21,7 +21,7 @@ mod seal;
 mod usage;
 
 pub use disk::{Device, DiskConfig, DiskError, DiskState, DiskUsage, FileDevice};
-pub use filling::{Filling, Partial, SealError};
+pub use filling::{Filing, Filling, Partial, SealError};
 pub use hit::{Hit, LoadError, OnDisk, Tier};
 pub use usage::{Departure, IndexUsage, Inspected, StoreUsage, Whereabouts};
 
@@ -31,7 +31,6 @@ use crate::proto::object::{Head, HeadDraft, Selecting};
 use crate::task::Spawner;
 use disk::{Disk, NewRecord, RecordKind};
 use filling::Registration;
-use http::HeaderName;
 use index::{Anchor, Invalidated, NewHead, Probe, Renewal};
 use inner::Inner;
 use memory::{MemoryKey, Tracked};
@@ -62,7 +61,7 @@ pub enum StoreError {
 }
 
 /// The names of the request fields that an object varies by, in the order of its `Vary`.
-pub type VaryList = Arc<[HeaderName]>;
+pub use crate::proto::semantics::VaryList;
 
 /// What the index knows of a request's object.
 pub enum Lookup {
@@ -195,7 +194,7 @@ impl Store {
                 expiry: 0,
                 payload: head.block().clone(),
             };
-            registration.file(number, record, None).await;
+            Filing::new(registration, number, record, None).queue().await;
         }
         fresh
     }

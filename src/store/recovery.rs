@@ -83,7 +83,7 @@ impl<'a> Recovery<'a> {
             }
             RecordKind::Seal => {
                 if let Some(seal) = Seal::decode(&found.payload) {
-                    let vary = (!seal.vary.is_empty()).then(|| VaryList::from(seal.vary));
+                    let vary = (!seal.vary.is_empty()).then(|| seal.vary.into_iter().collect::<VaryList>());
                     let seal = FoundSeal { length: seal.length, vary };
                     self.building(found.id).seal = Some((seal, found.place));
                 }

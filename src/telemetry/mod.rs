@@ -1,1 +1,24 @@
-//! telemetry
+//! What the node tells its operators: metrics, the diagnostic log, the access log, request ids.
+//!
+//! Rooms count through handles that were resolved once ([`Metrics`], [`SiteMetrics`]); a request costs
+//! a handful of relaxed atomics. Numbers that a room already keeps are read at scrape time
+//! ([`Metrics::on_scrape`]). Nothing here decides anything about a request, and nothing here waits.
+//!
+//! State: [`Metrics`] owns all series; [`AccessLog`] owns the lines not yet written and its writer.
+
+pub mod access;
+mod labels;
+pub mod logging;
+mod metrics;
+mod process;
+mod registry;
+mod request_id;
+
+pub use access::{AccessLog, AccessRecord};
+pub use labels::{HandshakeFailure, HttpVersion, Label, ListenerKind, Outcome, PerLabel, Shed, StatusClass};
+pub use metrics::{CounterByReason, Entered, Metrics, NodeMetrics, SiteMetrics, Vocabulary, enter};
+pub use registry::Samples;
+pub use request_id::{RequestId, RequestIds};
+
+/// Content type of [`Metrics::encode`].
+pub const METRICS_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";

@@ -1,7 +1,56 @@
-//! The HTTP cache rules (RFC 9110, 9111, 5861, 9211, 9213) as questions answered with `now` passed in.
+//! The HTTP cache rules (RFC 9110, 9111, 5861, 8246, 9211, 9213) as questions answered with `now`
+//! passed in.
+//!
+//! What lives here: reading of heads ([`RequestFacts`], [`ResponseFacts`], [`Vary`],
+//! [`Validators`]), decisions ([`storable()`], [`reuse()`], [`condition()`], [`ranges`],
+//! [`validates`], [`invalidates`]) and the fields that we write ([`CacheStatus`], `Content-Range`,
+//! `Via`). What never will: state, clocks, bodies, keys of objects, and what is done about a
+//! decision. The facts of a stored response are owned by its head in `proto::object`.
+//!
+//! ```text
+//! request head  -> RequestFacts  --+                  +-> storable -> StoreReason | NotStorable
+//! response head -> ResponseFacts --+-- CachePolicy -- +-> lifetime, current_age
+//!                                                     +-> reuse -> Fresh | StaleWhileRevalidate | Validate
+//! ```
+//! Seconds are `u32` and saturate at 2^31 (RFC 9111 §1.2.2); nothing here uses floating point.
 
+mod cache_status;
+mod condition;
+mod date;
+mod directives;
+mod etag;
 mod facts;
+mod fields;
+#[cfg(test)]
+mod fixtures;
+mod freshness;
+mod invalidation;
+mod merge;
+mod multipart;
 mod policy;
+mod range;
+mod request;
+mod reuse;
+mod storable;
+mod targeted;
+mod vary;
 
-pub use facts::{ResponseFacts, StoreReason};
+pub use cache_status::{CacheStatus, FwdReason};
+pub use condition::{Condition, Validators, condition, make_conditional, strip_conditions};
+pub use directives::{Governing, ResponseDirectives};
+pub use etag::strong_etag;
+pub use facts::{EtagKind, Expires, ResponseFacts};
+pub use fields::{ensure_date, storable_fields, strip_hop_by_hop, via};
+pub use freshness::{Lifetime, LifetimeSource, corrected_initial_age, current_age, lifetime};
+pub use invalidation::{invalidates, invalidation_targets};
+pub use merge::{merge_304, validates};
+pub use multipart::{Boundary, Multipart};
 pub use policy::{CachePolicy, SetCookie};
+pub use range::{
+    ContentRange, RANGES_MAX, Ranges, content_range, parse_content_range, range_is_far, ranges,
+    unsatisfied_range,
+};
+pub use request::{MethodClass, RequestFacts};
+pub use reuse::{Reuse, Stored, ValidateReason, reuse};
+pub use storable::{NotStorable, StoreReason, personal, storable};
+pub use vary::{VARY_NAMES_MAX, Vary, VaryList};

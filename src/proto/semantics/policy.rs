@@ -13,7 +13,8 @@ pub struct CachePolicy {
     /// Longest heuristic lifetime.
     pub heuristic_max: Duration,
     /// How long a stale response may stand in for a failing origin when the response itself sets
-    /// no `stale-if-error` and does not forbid it; zero is never.
+    /// no `stale-if-error` and does not forbid it; zero is never. A response whose lifetime is 0
+    /// never does unless it says so itself.
     pub stale_if_error: Duration,
     /// Longest lifetime that is believed.
     pub lifetime_max: Duration,

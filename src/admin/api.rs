@@ -1,0 +1,211 @@
+//! The admin API: JSON in and out, errors as RFC 9457 problems, each write in the audit log.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /status` | version, uptime, node, listeners, draining, store usage, connections |
+//! | `GET /config` | the effective configuration |
+//! | `GET /explain?url=…` | what the node would do with a request for the URL |
+//! | `POST /reload` | reads the configuration again |
+//! | `POST /drain` | stops accepting and finishes what is in progress |
+
+use super::guard::Guard;
+use super::listen::{self, Peer};
+use super::problem::Problem;
+use crate::config::model::Admin;
+use crate::net::Listener;
+use crate::task::Spawner;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Extension, Query, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde_json::Value;
+use std::future::Future;
+use std::io;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+/// How long a client waits for an answer. A write goes on after it.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// An answer in the making: JSON, or why there is none.
+pub type AdminAnswer = Pin<Box<dyn Future<Output = Result<Value, String>> + Send>>;
+
+/// What the rooms of the node answer and do.
+pub struct AdminHooks {
+    /// State of the node. Must not block.
+    pub status: Box<dyn Fn() -> Value + Send + Sync>,
+    /// The effective configuration, secrets left out. Must not block.
+    pub config: Box<dyn Fn() -> Value + Send + Sync>,
+    /// Reads the configuration again. Runs to its end even if the client goes; one write at a time.
+    pub reload: Box<dyn Fn() -> AdminAnswer + Send + Sync>,
+    /// Begins to drain. As `reload`.
+    pub drain: Box<dyn Fn() -> AdminAnswer + Send + Sync>,
+    /// What the node would do with a request for a URL; dropped if the client goes.
+    pub explain: Box<dyn Fn(String) -> AdminAnswer + Send + Sync>,
+}
+
+/// Why the admin API was not started.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// Others than this machine could use it.
+    #[error("admin.listen {0} is not loopback: set admin.token_file")]
+    TokenRequired(std::net::SocketAddr),
+    /// The token cannot be read.
+    #[error("admin.token_file {}: {source}", path.display())]
+    Token {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: io::Error,
+    },
+    /// The listener has no address.
+    #[error("admin.listen: {0}")]
+    Listener(#[from] io::Error),
+}
+
+/// Serves the admin API on `listener` until `spawner` stops. `admin` says where the token is.
+///
+/// # Errors
+/// A listener beyond loopback without a token, or a token that cannot be read.
+pub fn serve_admin(
+    listener: Listener,
+    admin: &Admin,
+    hooks: AdminHooks,
+    spawner: &Spawner,
+) -> Result<(), AdminError> {
+    let at = listener.local_addr()?;
+    if !at.ip().is_loopback() && admin.token_file.is_none() {
+        return Err(AdminError::TokenRequired(at));
+    }
+    let guard = Guard::new(admin.token_file.clone(), spawner.clone()).map_err(|source| {
+        let path = admin.token_file.clone().unwrap_or_default();
+        AdminError::Token { path, source }
+    })?;
+    let api = Api { hooks, writes: Arc::new(Semaphore::new(1)), spawner: spawner.clone() };
+    listen::serve(listener, router(Arc::new(api), guard), spawner);
+    Ok(())
+}
+
+struct Api {
+    hooks: AdminHooks,
+    /// One permit: writes do not overlap.
+    writes: Arc<Semaphore>,
+    spawner: Spawner,
+}
+
+fn router(api: Arc<Api>, guard: Guard) -> Router {
+    Router::new()
+        .route("/status", get(async |State(api): State<Arc<Api>>| Json((api.hooks.status)())))
+        .route("/config", get(async |State(api): State<Arc<Api>>| Json((api.hooks.config)())))
+        .route("/explain", get(explain))
+        .route("/reload", post(reload))
+        .route("/drain", post(drain))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn_with_state(guard, checked))
+        .with_state(api)
+}
+
+async fn checked(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+    let mut response = match guard.check(request.headers()).await {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    };
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+#[derive(Deserialize)]
+struct Explain {
+    url: String,
+}
+
+async fn explain(
+    State(api): State<Arc<Api>>,
+    query: Result<Query<Explain>, QueryRejection>,
+) -> Result<Json<Value>, Problem> {
+    let Query(Explain { url }) = query.map_err(|error| {
+        let hint = "ask for /explain?url=https://host/path, percent-encoded";
+        Problem::new(StatusCode::BAD_REQUEST, "url_missing", error.body_text(), hint)
+    })?;
+    let answer = tokio::time::timeout(ANSWER_TIMEOUT, (api.hooks.explain)(url)).await;
+    answer.map_err(|_late| late("the explanation took too long", "try again"))?.map(Json).map_err(|error| {
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "not_explained", error, "check the URL")
+    })
+}
+
+async fn reload(State(api): State<Arc<Api>>, Extension(peer): Extension<Peer>) -> Result<Response, Problem> {
+    let value = api.write("reload", peer, || (api.hooks.reload)()).await?;
+    Ok(Json(value).into_response())
+}
+
+async fn drain(State(api): State<Arc<Api>>, Extension(peer): Extension<Peer>) -> Result<Response, Problem> {
+    let value = api.write("drain", peer, || (api.hooks.drain)()).await?;
+    Ok((StatusCode::ACCEPTED, Json(value)).into_response())
+}
+
+impl Api {
+    /// Runs one write to its end in a task of its own, so that a client that goes cannot stop it
+    /// half way, and tells the audit log.
+    async fn write(
+        &self,
+        action: &'static str,
+        peer: Peer,
+        begin: impl FnOnce() -> AdminAnswer,
+    ) -> Result<Value, Problem> {
+        let permit = self.writes.clone().try_acquire_owned().map_err(|_busy| {
+            let detail = "another write is in progress";
+            Problem::new(StatusCode::CONFLICT, "busy", detail, "try again when it has ended")
+        })?;
+        let (answer, answered) = oneshot::channel();
+        self.spawner.spawn_graceful(audited(action, peer, begin(), permit, answer));
+        let answered = tokio::time::timeout(ANSWER_TIMEOUT, answered).await;
+        let answered = answered.map_err(|_late| {
+            late("the write goes on after this answer", "see /status and the log of the node")
+        })?;
+        answered.unwrap_or_else(|_panicked| Err("failed within the node".to_owned())).map_err(|error| {
+            let hint = "nothing was changed; mend the cause and try again";
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "not_done", error, hint)
+        })
+    }
+}
+
+async fn audited(
+    action: &'static str,
+    peer: Peer,
+    work: AdminAnswer,
+    permit: OwnedSemaphorePermit,
+    answer: oneshot::Sender<Result<Value, String>>,
+) {
+    tracing::info!(target: "shoal::audit", action, peer = %peer.0, "begun");
+    let result = work.await;
+    drop(permit);
+    match &result {
+        Ok(_) => tracing::info!(target: "shoal::audit", action, peer = %peer.0, "done"),
+        Err(error) => tracing::warn!(target: "shoal::audit", action, peer = %peer.0, error, "not done"),
+    }
+    // The client may have gone; the write is done all the same.
+    let _ = answer.send(result);
+}
+
+fn late(detail: &str, hint: &'static str) -> Problem {
+    Problem::new(StatusCode::GATEWAY_TIMEOUT, "late", detail, hint)
+}
+
+async fn unknown_path(request: Request) -> Problem {
+    let detail = format!("no {}", request.uri().path());
+    let hint = "there are /status, /config, /explain, /reload and /drain";
+    Problem::new(StatusCode::NOT_FOUND, "unknown_path", detail, hint)
+}
+
+async fn wrong_method(request: Request) -> Problem {
+    let detail = format!("{} is not for {}", request.method(), request.uri().path());
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", detail, "GET reads, POST writes")
+}

@@ -1,0 +1,333 @@
+use super::*;
+use crate::clock::Clock;
+use crate::config::model::Admin;
+use crate::net::{Accept, Listener, NetFuture, Stream, Tcp, Transport};
+use crate::task::Spawner;
+use crate::telemetry::{Metrics, Vocabulary};
+use serde_json::{Value, json};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::{mpsc, oneshot};
+
+const LIMIT: Duration = Duration::from_secs(20);
+const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+fn listener() -> (Listener, SocketAddr) {
+    let listener = Tcp.listen(LOOPBACK).expect("a free port");
+    let at = listener.local_addr().expect("bound");
+    (listener, at)
+}
+
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (field, value) = line.split_once(": ")?;
+            field.eq_ignore_ascii_case(name).then_some(value)
+        })
+    }
+}
+
+async fn connect(at: SocketAddr) -> Stream {
+    Tcp.connect(at).await.expect("a listener")
+}
+
+/// One request with these lines behind the request line, on a connection of its own.
+async fn ask(at: SocketAddr, request_line: &str, lines: &[&str]) -> Answer {
+    let mut stream = connect(at).await;
+    let mut request = format!("{request_line} HTTP/1.1\r\nConnection: close\r\n");
+    for line in lines {
+        request.push_str(line);
+        request.push_str("\r\n");
+    }
+    request.push_str("\r\n");
+    stream.write_all(request.as_bytes()).await.expect("connected");
+    let mut bytes = Vec::new();
+    let read = tokio::time::timeout(LIMIT, stream.read_to_end(&mut bytes)).await;
+    read.expect("an answer in time").expect("an answer");
+    let text = String::from_utf8(bytes).expect("text");
+    let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    Answer { status, head: head.to_owned(), body: body.to_owned() }
+}
+
+async fn ask_local(at: SocketAddr, request_line: &str) -> Answer {
+    ask(at, request_line, &["Host: localhost"]).await
+}
+
+fn ready(result: Result<Value, &'static str>) -> AdminAnswer {
+    Box::pin(async move { result.map_err(str::to_owned) })
+}
+
+fn hooks() -> AdminHooks {
+    AdminHooks {
+        status: Box::new(|| json!({"version": "1"})),
+        config: Box::new(|| json!({"node": {"name": "edge"}})),
+        reload: Box::new(|| ready(Err("edge.toml:3: no such key"))),
+        drain: Box::new(|| ready(Ok(json!({"draining": true})))),
+        explain: Box::new(|url| Box::pin(async move { Ok(json!({ "url": url })) })),
+    }
+}
+
+fn admin(token_file: Option<PathBuf>) -> Admin {
+    Admin { listen: LOOPBACK, token_file }
+}
+
+fn start(hooks: AdminHooks, token_file: Option<PathBuf>) -> (SocketAddr, Spawner) {
+    let (spawner, (listener, at)) = (Spawner::current(), listener());
+    serve_admin(listener, &admin(token_file), hooks, &spawner).expect("allowed");
+    (at, spawner)
+}
+
+fn start_probes() -> (SocketAddr, Arc<Readiness>, Spawner) {
+    let vocabulary = Vocabulary { not_stored: &[], origin_fetch: &[], origin_failure: &[], refusal: &[] };
+    let metrics = Metrics::new("edge", None, vocabulary, Clock::system());
+    let (spawner, (listener, at)) = (Spawner::current(), listener());
+    let readiness = Arc::new(Readiness::new());
+    serve_metrics(listener, metrics, readiness.clone(), &spawner);
+    (at, readiness, spawner)
+}
+
+#[tokio::test]
+async fn readiness_says_why_not() {
+    let (at, readiness, _spawner) = start_probes();
+    for (phase, status) in [(Phase::Starting, 503), (Phase::Ready, 200), (Phase::Draining, 503)] {
+        readiness.enter(phase);
+        let answer = ask_local(at, "GET /readyz").await;
+        assert_eq!((answer.status, answer.body.trim_end()), (status, phase.as_str()));
+        assert_eq!(ask_local(at, "GET /livez").await.status, 200, "alive while {}", phase.as_str());
+    }
+}
+
+#[tokio::test]
+async fn metrics_are_text_that_prometheus_reads_and_nothing_can_be_written() {
+    let (at, readiness, _spawner) = start_probes();
+    readiness.enter(Phase::Ready);
+    let answer = ask_local(at, "GET /metrics").await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    assert!(answer.body.contains("\nshoal_node_ready 1\n"), "{}", answer.body);
+    for path in ["/livez", "/readyz", "/metrics"] {
+        assert_eq!(ask_local(at, &format!("POST {path}")).await.status, 405);
+    }
+    assert_eq!(ask_local(at, "GET /status").await.status, 404);
+}
+
+#[tokio::test]
+async fn the_api_answers_what_the_hooks_say() {
+    let (at, _spawner) = start(hooks(), None);
+    assert_eq!(ask_local(at, "GET /status").await.json(), json!({"version": "1"}));
+    assert_eq!(ask_local(at, "GET /config").await.json(), json!({"node": {"name": "edge"}}));
+    let answer = ask_local(at, "GET /explain?url=https%3A%2F%2Fa.example%2Fb%3Fc%3Dd").await;
+    assert_eq!(answer.json(), json!({"url": "https://a.example/b?c=d"}));
+    let answer = ask_local(at, "POST /drain").await;
+    assert_eq!((answer.status, answer.json()), (202, json!({"draining": true})));
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+}
+
+#[tokio::test]
+async fn errors_are_problems_with_code_and_hint() {
+    let (at, _spawner) = start(hooks(), None);
+    for (request, status, code) in [
+        ("GET /nowhere", 404, "unknown_path"),
+        ("GET /reload", 405, "wrong_method"),
+        ("GET /explain", 400, "url_missing"),
+        ("POST /reload", 422, "not_done"),
+    ] {
+        let answer = ask_local(at, request).await;
+        assert_eq!(answer.status, status, "{request}");
+        assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{request}");
+        let problem = answer.json();
+        assert_eq!((&problem["status"], &problem["code"]), (&json!(status), &json!(code)));
+        for member in ["title", "detail", "hint"] {
+            assert!(problem[member].as_str().is_some_and(|text| !text.is_empty()), "{member}: {problem}");
+        }
+    }
+    let failed = ask_local(at, "POST /reload").await.json();
+    assert_eq!(failed["detail"], "edge.toml:3: no such key", "the reason reaches the operator");
+    assert_eq!(ask_local(at, "GET /reload").await.header("allow"), Some("POST"), "RFC 9110 §15.5.6");
+}
+
+#[tokio::test]
+async fn without_a_token_only_local_names_are_answered() {
+    let (at, _spawner) = start(hooks(), None);
+    for (host, status) in [
+        ("localhost", 200),
+        ("LOCALHOST:9090", 200),
+        ("127.0.0.1:9090", 200),
+        ("[::1]:9090", 200),
+        ("rebound.example", 403),
+        ("127.0.0.1.rebound.example", 403),
+        ("localhost.rebound.example:80", 403),
+        ("", 403),
+    ] {
+        let answer = ask(at, "GET /status", &[&format!("Host: {host}")]).await;
+        assert_eq!(answer.status, status, "{host}");
+    }
+    assert_eq!(ask(at, "GET /status", &[]).await.status, 403, "no Host");
+    let two = ask(at, "GET /status", &["Host: localhost", "Host: rebound.example"]).await;
+    assert_eq!(two.status, 403);
+}
+
+#[tokio::test]
+async fn pages_of_other_sites_are_refused() {
+    let (at, _spawner) = start(hooks(), None);
+    for (line, status) in [
+        ("Origin: https://evil.example", 403),
+        ("Origin: null", 403),
+        ("Sec-Fetch-Site: cross-site", 403),
+        ("Sec-Fetch-Site: same-site", 403),
+        ("Sec-Fetch-Site: none", 200),
+    ] {
+        assert_eq!(ask(at, "GET /status", &["Host: localhost", line]).await.status, status, "{line}");
+    }
+}
+
+#[tokio::test]
+async fn with_a_token_each_request_must_bear_the_current_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("token");
+    std::fs::write(&file, "first\n").expect("written");
+    let (at, _spawner) = start(hooks(), Some(file.clone()));
+    let with = async |authorization: &str| {
+        let line = format!("Authorization: {authorization}");
+        ask(at, "GET /status", &["Host: edge.example", &line]).await.status
+    };
+    let refused = ask(at, "GET /status", &["Host: edge.example"]).await;
+    assert_eq!(refused.status, 401);
+    assert_eq!(refused.header("www-authenticate"), Some("Bearer"));
+    assert_eq!(refused.json()["code"], "token_required");
+    assert_eq!(ask_local(at, "GET /nowhere").await.status, 401, "paths are not told either");
+    for (authorization, status) in [
+        ("Bearer first", 200),
+        ("bearer first", 200),
+        ("Bearer firs", 401),
+        ("Bearer first1", 401),
+        ("Bearer ", 401),
+        ("Basic first", 401),
+    ] {
+        assert_eq!(with(authorization).await, status, "{authorization}");
+    }
+    std::fs::write(&file, "second").expect("written");
+    assert_eq!((with("Bearer first").await, with("Bearer second").await), (401, 200));
+    std::fs::write(&file, "").expect("written");
+    assert_eq!(with("Bearer ").await, 503, "an empty token lets nobody in");
+}
+
+#[tokio::test]
+async fn an_api_for_others_wants_a_token_that_can_be_read() {
+    struct Facing;
+    impl Accept for Facing {
+        fn accept(&mut self) -> NetFuture<'_, (Stream, SocketAddr)> {
+            Box::pin(std::future::pending())
+        }
+        fn local_addr(&self) -> io::Result<SocketAddr> {
+            Ok(SocketAddr::from(([192, 0, 2, 1], 80)))
+        }
+    }
+    let facing = || Listener::Other(Box::new(Facing));
+    let spawner = Spawner::current();
+    let open = serve_admin(facing(), &admin(None), hooks(), &spawner);
+    assert!(matches!(open, Err(AdminError::TokenRequired(_))));
+    let missing = serve_admin(facing(), &admin(Some("/no/such/file".into())), hooks(), &spawner);
+    assert!(matches!(missing, Err(AdminError::Token { .. })));
+}
+
+/// A reload that tells when it begins, waits to be released, and tells when it is done.
+fn slow_reload(begun: mpsc::Sender<oneshot::Sender<()>>, done: mpsc::Sender<()>) -> AdminHooks {
+    let reload = move || -> AdminAnswer {
+        let (begun, done) = (begun.clone(), done.clone());
+        Box::pin(async move {
+            let (release, released) = oneshot::channel();
+            begun.send(release).await.expect("the test listens");
+            released.await.expect("the test releases");
+            done.send(()).await.expect("the test listens");
+            Ok(json!({}))
+        })
+    };
+    AdminHooks { reload: Box::new(reload), ..hooks() }
+}
+
+#[tokio::test]
+async fn a_write_ends_though_its_client_has_gone_and_no_other_overlaps_it() {
+    let ((begun, mut begins), (done, mut ends)) = (mpsc::channel(1), mpsc::channel(1));
+    let (at, spawner) = start(slow_reload(begun, done), None);
+    let mut client = connect(at).await;
+    client.write_all(b"POST /reload HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("connected");
+    let release = begins.recv().await.expect("begun");
+    let answer = ask_local(at, "POST /drain").await;
+    assert_eq!((answer.status, answer.json()["code"].as_str()), (409, Some("busy")));
+    drop(client);
+    // Listener and write are left when the connection has ended.
+    let gone = async {
+        while spawner.running() > 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LIMIT, gone).await.expect("the node sees that the client has gone");
+    release.send(()).expect("the write still waits");
+    ends.recv().await.expect("the write ends");
+    assert_eq!(ask_local(at, "POST /drain").await.status, 202, "and gives its place back");
+}
+
+#[tokio::test]
+async fn a_write_that_panics_is_answered_and_gives_its_place_back() {
+    let reload = || -> AdminAnswer { Box::pin(async { panic!("a fault in a room") }) };
+    let (at, _spawner) = start(AdminHooks { reload: Box::new(reload), ..hooks() }, None);
+    assert_eq!(ask_local(at, "POST /reload").await.status, 422);
+    assert_eq!(ask_local(at, "POST /drain").await.status, 202);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_does_not_end_is_cut() {
+    let (at, _readiness, _spawner) = start_probes();
+    let mut client = connect(at).await;
+    client.write_all(b"GET /livez HTTP/1.1\r\nHost: local").await.expect("connected");
+    let mut bytes = Vec::new();
+    let read = tokio::time::timeout(LIMIT, client.read_to_end(&mut bytes)).await;
+    assert!(read.is_ok(), "closed within the limit");
+}
+
+#[tokio::test]
+async fn connections_beyond_the_bound_wait_for_a_place() {
+    let (at, _readiness, _spawner) = start_probes();
+    let mut held = Vec::new();
+    for _ in 0..listen::CONNECTIONS_MAX {
+        let mut client = connect(at).await;
+        client.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("connected");
+        client.read_u8().await.expect("an answer");
+        held.push(client);
+    }
+    let mut late = connect(at).await;
+    late.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("connected");
+    let mut byte = [0];
+    let early = tokio::time::timeout(Duration::from_millis(50), late.read_exact(&mut byte)).await;
+    assert!(early.is_err(), "no place yet");
+    held.pop();
+    tokio::time::timeout(LIMIT, late.read_exact(&mut byte)).await.expect("a place").expect("an answer");
+}
+
+#[tokio::test]
+async fn a_stop_closes_idle_connections_and_the_listener() {
+    let (at, _readiness, spawner) = start_probes();
+    let mut idle = connect(at).await;
+    idle.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("connected");
+    idle.read_u8().await.expect("an answer");
+    assert!(spawner.stop(LIMIT).await);
+    let mut rest = Vec::new();
+    idle.read_to_end(&mut rest).await.expect("closed in order");
+    assert!(Tcp.connect(at).await.is_err(), "nobody listens");
+}

@@ -1,0 +1,134 @@
+//! What operators see of a node: the rooms' numbers as metrics, and the answers of the admin
+//! interface.
+
+use super::assembly::Assembly;
+use crate::admin::{AdminAnswer, AdminHooks};
+use crate::config::{self, Sources};
+use crate::origin::FailureKind;
+use crate::telemetry::Samples;
+use serde_json::{Value, json};
+use std::sync::{Arc, Weak};
+
+/// Exposes the numbers that the rooms keep.
+pub(super) fn sample(assembly: &Arc<Assembly>) {
+    let weak = Arc::downgrade(assembly);
+    assembly.node.metrics.on_scrape(move |samples| {
+        if let Some(assembly) = weak.upgrade() {
+            sample_store(&assembly, samples);
+            sample_origins(&assembly, samples);
+            samples.gauge("shoal_fills_table_entries", "Fetches in progress.", &[], assembly.node.fills.open() as f64);
+        }
+    });
+}
+
+fn sample_store(assembly: &Assembly, samples: &mut Samples) {
+    let usage = assembly.node.store.usage();
+    let mut gauge = |name, help, value: u64| samples.gauge(name, help, &[], value as f64);
+    gauge("shoal_memory_bytes", "Bytes that the memory tier holds.", usage.memory);
+    gauge("shoal_memory_bound_bytes", "Bytes that the memory tier may hold.", usage.memory_bound);
+}
+
+fn sample_origins(assembly: &Assembly, samples: &mut Samples) {
+    let stats = assembly.origins.stats();
+    let counters = [
+        ("shoal_origin_connects_total", "Connections opened to origins.", stats.connects.read()),
+        ("shoal_origin_reuses_total", "Requests sent on a connection that was open.", stats.reuses.read()),
+        ("shoal_origin_retries_total", "Attempts after the first.", stats.retries.read()),
+    ];
+    for (name, help, value) in counters {
+        samples.counter(name, help, &[], value);
+    }
+    for kind in FailureKind::ALL {
+        let help = "Failed attempts, those that a retry made good included.";
+        samples.counter(
+            "shoal_origin_attempt_failures_total",
+            help,
+            &[("kind", kind.as_str())],
+            stats.failures(kind),
+        );
+    }
+    for view in assembly.origins.upstreams() {
+        let server = format!("{}:{}", view.server.host, view.server.port);
+        let labels = [("server", server.as_str())];
+        let gauges = [
+            ("shoal_origin_server_available", "Whether the server is used.", f64::from(u8::from(view.available))),
+            ("shoal_origin_server_requests", "Requests in progress.", view.in_progress as f64),
+            ("shoal_origin_server_connections", "Connections open.", view.open as f64),
+            ("shoal_origin_server_connections_max", "Connections allowed.", view.connections_max as f64),
+        ];
+        for (name, help, value) in gauges {
+            samples.gauge(name, help, &labels, value);
+        }
+    }
+}
+
+/// The answers of the admin interface.
+pub(super) fn hooks(assembly: &Arc<Assembly>, sources: &Arc<Sources>) -> AdminHooks {
+    let status = Arc::downgrade(assembly);
+    let config = Arc::downgrade(assembly);
+    let reload = (Arc::downgrade(assembly), Arc::clone(sources));
+    let drain = Arc::downgrade(assembly);
+    let explain = Arc::downgrade(assembly);
+    AdminHooks {
+        status: Box::new(move || with(&status, status_of)),
+        config: Box::new(move || with(&config, |assembly| json!(assembly.loaded.lock().shown))),
+        reload: Box::new(move || reload_answer(reload.0.clone(), Arc::clone(&reload.1))),
+        drain: Box::new(move || {
+            let assembly = drain.clone();
+            Box::pin(async move {
+                Ok(with(&assembly, |assembly| {
+                    assembly.begin_drain();
+                    json!({ "draining": true })
+                }))
+            })
+        }),
+        explain: Box::new(move |url| {
+            let assembly = explain.clone();
+            Box::pin(async move {
+                let assembly = assembly.upgrade().ok_or("the node is stopping")?;
+                let explanation = assembly.node.explain(&url).await?;
+                serde_json::to_value(explanation).map_err(|error| error.to_string())
+            })
+        }),
+    }
+}
+
+fn with(assembly: &Weak<Assembly>, show: impl FnOnce(&Assembly) -> Value) -> Value {
+    assembly.upgrade().map_or(Value::Null, |assembly| show(&assembly))
+}
+
+fn reload_answer(assembly: Weak<Assembly>, sources: Arc<Sources>) -> AdminAnswer {
+    Box::pin(async move {
+        let assembly = assembly.upgrade().ok_or("the node is stopping")?;
+        assembly.reload(config::load(&sources)).map(|waiting| json!({ "reloaded": true, "needs_restart": waiting }))
+    })
+}
+
+fn status_of(assembly: &Assembly) -> Value {
+    let config = assembly.config();
+    let store = assembly.node.store.usage();
+    let servers: Vec<Value> = assembly
+        .origins
+        .upstreams()
+        .iter()
+        .map(|view| {
+            json!({
+                "server": format!("{}:{}", view.server.host, view.server.port),
+                "available": view.available,
+                "requests": view.in_progress,
+                "connections": view.open,
+            })
+        })
+        .collect();
+    json!({
+        "node": config.node.name,
+        "version": env!("CARGO_PKG_VERSION"),
+        "phase": assembly.readiness.phase().as_str(),
+        "workers": config.node.workers,
+        "sites": config.sites.iter().map(|site| &site.name).collect::<Vec<_>>(),
+        "connections": assembly.gate.open(),
+        "fills": assembly.node.fills.open(),
+        "store": { "memory": store.memory },
+        "origins": servers,
+    })
+}

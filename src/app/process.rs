@@ -1,0 +1,224 @@
+//! One node on the threads of this process: workers, signals, and the end.
+
+use super::assembly::{Assembly, BuildError, Surroundings};
+use super::hooks;
+use crate::admin::{self, Phase};
+use crate::clock::Clock;
+use crate::config::{self, Sources};
+use crate::front::{self, Door, Front};
+use crate::net::Tcp;
+use crate::origin::Resolver;
+use crate::store::FileDevice;
+use crate::task::Spawner;
+use crate::telemetry::logging;
+use anyhow::Context;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How long tasks that were told to stop may take.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Threads of the control runtime.
+const CONTROL_THREADS: usize = 2;
+
+/// Runs a node until it is told to stop (`shoal run`).
+///
+/// # Errors
+/// Mistakes in the configuration, or what keeps the node from starting.
+pub fn run(sources: Sources) -> anyhow::Result<ExitCode> {
+    let loaded = config::load(&sources)?;
+    let log = logging::init(&loaded.config.log.filter, loaded.config.log.json)?;
+    raise_descriptor_limit();
+    let control_runtime =
+        Builder::new_multi_thread().worker_threads(CONTROL_THREADS).thread_name("shoal-control").enable_all().build()?;
+    control_runtime.block_on(async {
+        let control = Spawner::current();
+        let surroundings = Surroundings {
+            net: Arc::new(Tcp),
+            clock: Clock::system(),
+            device: Arc::new(FileDevice::default()),
+            resolver: Resolver::system(),
+        };
+        let workers_count = loaded.config.node.workers;
+        let assembly = Assembly::build(loaded, surroundings, &control, Some(log)).await?;
+        let mut opened = Opened::default();
+        let workers = start_workers(&assembly, workers_count, &mut opened)?;
+        // Stopped last, so that a drain can be watched.
+        let watchers = Spawner::current();
+        let sources = Arc::new(sources);
+        open_doors_for_operators(&assembly, &sources, &watchers, &mut opened)?;
+        assembly.readiness.enter(Phase::Ready);
+        opened.announce();
+        serve_until_told(&assembly, &sources).await?;
+        finish(&assembly, workers, &control).await;
+        watchers.stop(STOP_TIMEOUT).await;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// The addresses that were opened, told on standard output for whoever started the process.
+#[derive(Default)]
+struct Opened(Vec<(&'static str, SocketAddr)>);
+
+impl Opened {
+    fn announce(&self) {
+        let mut text: String = self.0.iter().map(|(what, at)| format!("listening {what} {at}\n")).collect();
+        text.push_str("ready\n");
+        let mut out = std::io::stdout().lock();
+        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    }
+}
+
+/// A worker thread, and how it is told that the time for its connections is over.
+struct WorkerThread {
+    thread: JoinHandle<()>,
+    spawner: Spawner,
+}
+
+fn start_workers(assembly: &Arc<Assembly>, count: usize, opened: &mut Opened) -> Result<Vec<WorkerThread>, BuildError> {
+    let mut taken = Vec::new();
+    let mut prepared = Vec::with_capacity(count);
+    for _ in 0..count {
+        let runtime = worker_runtime();
+        let doors = {
+            let _within = runtime.enter();
+            assembly.listen(&taken)?
+        };
+        if taken.is_empty() {
+            taken = doors.iter().filter_map(|door| door.listener.local_addr().ok()).collect();
+            let kind = |door: &Door| if door.tls.is_some() { "https" } else { "http" };
+            opened.0.extend(doors.iter().map(kind).zip(taken.iter().copied()));
+        }
+        prepared.push((runtime, doors));
+    }
+    Ok(prepared
+        .into_iter()
+        .enumerate()
+        .map(|(index, (runtime, doors))| {
+            let spawner = Spawner::new(runtime.handle().clone());
+            let front = assembly.front(spawner.clone());
+            let thread = std::thread::Builder::new()
+                .name(format!("shoal-worker-{index}"))
+                .spawn(move || work(&runtime, front, doors))
+                .expect("a thread can be started at process start");
+            WorkerThread { thread, spawner }
+        })
+        .collect())
+}
+
+fn worker_runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().expect("a runtime can be made at process start")
+}
+
+/// One worker: accepts until the drain begins, then serves what is open until it ends or is stopped.
+fn work(runtime: &Runtime, front: Arc<Front>, doors: Vec<Door>) {
+    runtime.block_on(async {
+        for door in doors {
+            front.worker.spawner.spawn_graceful(front::accept(Arc::clone(&front), door));
+        }
+        front.drain.cancelled().await;
+        tokio::select! {
+            _ = front.worker.spawner.drained(Duration::MAX) => {}
+            () = front.worker.spawner.cancelled() => {}
+        }
+    });
+}
+
+fn open_doors_for_operators(
+    assembly: &Arc<Assembly>,
+    sources: &Arc<Sources>,
+    watchers: &Spawner,
+    opened: &mut Opened,
+) -> anyhow::Result<()> {
+    let config = assembly.config();
+    let listen = |at| crate::net::Transport::listen(&Tcp, at).with_context(|| format!("listen on {at}"));
+    hooks::sample(assembly);
+    if let Some(at) = config.metrics {
+        let listener = listen(at)?;
+        opened.0.push(("metrics", listener.local_addr()?));
+        let readiness = Arc::clone(&assembly.readiness);
+        admin::serve_metrics(listener, Arc::clone(&assembly.node.metrics), readiness, watchers);
+    }
+    if let Some(admin) = &config.admin {
+        let listener = listen(admin.listen)?;
+        opened.0.push(("admin", listener.local_addr()?));
+        admin::serve_admin(listener, admin, hooks::hooks(assembly, sources), watchers)?;
+    }
+    Ok(())
+}
+
+/// Carries out signals until one of them (or the admin interface) begins the drain: HUP reloads; TERM,
+/// INT and QUIT drain.
+async fn serve_until_told(assembly: &Arc<Assembly>, sources: &Sources) -> anyhow::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut quit = signal(SignalKind::quit())?;
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => {
+                // The result is logged and counted where it arises.
+                let _ = assembly.reload(config::load(sources));
+                continue;
+            }
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = quit.recv() => {}
+            () = assembly.drain.cancelled() => {}
+        }
+        break;
+    }
+    tracing::info!("draining");
+    assembly.begin_drain();
+    Ok(())
+}
+
+/// Waits for the open requests, at most the drain timeout or until told again, then stops the rooms in
+/// the reverse of the order in which they were built.
+async fn finish(assembly: &Arc<Assembly>, workers: Vec<WorkerThread>, control: &Spawner) {
+    let limit = assembly.config().node.drain_timeout;
+    let drained = async {
+        for worker in &workers {
+            worker.spawner.drained(Duration::MAX).await;
+        }
+    };
+    tokio::select! {
+        () = drained => {}
+        () = tokio::time::sleep(limit) => tracing::warn!("drain timed out, closing what is open"),
+        () = told_again() => tracing::warn!("told again, closing what is open"),
+    }
+    for worker in workers {
+        worker.spawner.stop(Duration::ZERO).await;
+        let thread = worker.thread;
+        control.blocking(move || thread.join().is_ok()).await;
+    }
+    assembly.node.store.close().await;
+    control.stop(STOP_TIMEOUT).await;
+    tracing::info!("stopped");
+}
+
+async fn told_again() {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// Takes as many descriptors as the system allows; fewer than wanted is no reason not to start.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, current = ?limit.current, "the limit of open descriptors was not raised");
+    }
+}

@@ -1,0 +1,69 @@
+//! `shoal check`
+
+use super::run_args::RunArgs;
+use super::{EXIT_USAGE, print_json, print_line};
+use crate::config::model::Config;
+use crate::config::{self, Source};
+use bytesize::ByteSize;
+use std::process::ExitCode;
+
+/// What to check.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    run: RunArgs,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// 0 and a summary, or 2 and all mistakes.
+pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
+    let loaded = match config::load(&args.run.sources()) {
+        Ok(loaded) => loaded,
+        Err(errors) if args.json => {
+            print_json(&serde_json::json!({ "ok": false, "mistakes": errors.mistakes }))?;
+            return Ok(ExitCode::from(EXIT_USAGE));
+        }
+        Err(errors) => return Err(errors.into()),
+    };
+    let set = loaded.origin_of.values().filter(|source| **source != Source::Default).count();
+    let config = &loaded.config;
+    if args.json {
+        print_json(&serde_json::json!({
+            "ok": true,
+            "node": config.node.name,
+            "listen": { "http": config.listen.http, "https": config.listen.https },
+            "sites": config.sites.iter().map(|site| &site.name).collect::<Vec<_>>(),
+            "origins": config.sites.iter().map(|site| site.origin.servers.len()).sum::<usize>(),
+            "memory_bytes": config.cache.memory,
+            "disk_bytes": config.cache.disks.iter().map(|disk| disk.size).sum::<u64>(),
+            "values_set": set,
+        }))?;
+    } else {
+        print_line(&summary(config, set))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn summary(config: &Config, set: usize) -> String {
+    let origins: usize = config.sites.iter().map(|site| site.origin.servers.len()).sum();
+    let http = config.listen.http.iter().map(|at| format!("http://{at}"));
+    let https = config.listen.https.iter().map(|at| format!("https://{at}"));
+    let listeners = http.chain(https).collect::<Vec<_>>().join(", ");
+    let memory = ByteSize(config.cache.memory);
+    let disk = match config.cache.disks.first() {
+        Some(disk) => format!("{} on disk in {}", ByteSize(disk.size), disk.path.display()),
+        None => "no disk".to_owned(),
+    };
+    format!(
+        "ok: {}, {} on {listeners}; cache {memory} in memory, {disk}; {}",
+        counted(config.sites.len(), "site"),
+        counted(origins, "origin server"),
+        counted(set, "value") + " set"
+    )
+}
+
+fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}

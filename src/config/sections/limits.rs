@@ -1,0 +1,81 @@
+//! `[limits]`
+
+use super::Check;
+use crate::config::model::Limits;
+use crate::config::scalar::{Period, Size};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// Limits on clients. Each keeps one client from taking what all need.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Limits")]
+pub(super) struct RawLimits {
+    /// Time for a whole request head, from its first byte (slow loris).
+    header_timeout: Period,
+    /// How long a connection may wait for its next request.
+    keepalive_timeout: Period,
+    /// Longest silence while a client sends a body or takes a response.
+    idle_timeout: Period,
+    /// Bytes of a request head; longer ones are answered 431. Not above what origins take.
+    header_bytes: Size,
+    /// Fields of a request head; more are answered 431.
+    header_count: usize,
+    /// Bytes of a request target; longer ones are answered 414.
+    uri_bytes: Size,
+    /// Bytes of a request body; longer ones are answered 413. 0 is no limit.
+    body_bytes: Size,
+    /// Requests on one connection before it is closed.
+    requests_per_connection: u64,
+    /// Age at which a connection is closed after its current request.
+    connection_age: Period,
+    /// Client connections over all listeners. Default: half of the open files that the process may
+    /// have, at most 100000.
+    connections: usize,
+    /// Client connections from one address.
+    connections_per_ip: usize,
+    /// Concurrent streams of an HTTP/2 connection.
+    http2_streams: u32,
+}
+
+impl RawLimits {
+    pub(super) fn validate(self, check: &mut Check<'_>) -> Limits {
+        for (key, period) in [
+            ("header_timeout", self.header_timeout),
+            ("keepalive_timeout", self.keepalive_timeout),
+            ("idle_timeout", self.idle_timeout),
+            ("connection_age", self.connection_age),
+        ] {
+            check.require(!period.0.is_zero(), &format!("limits.{key}"), "must be longer than 0");
+        }
+        for (key, least, value) in [
+            ("header_bytes", 1024, self.header_bytes.0),
+            ("header_count", 8, self.header_count as u64),
+            ("uri_bytes", 256, self.uri_bytes.0),
+            ("requests_per_connection", 1, self.requests_per_connection),
+            ("connections", 1, self.connections as u64),
+            ("connections_per_ip", 1, self.connections_per_ip as u64),
+            ("http2_streams", 1, self.http2_streams.into()),
+        ] {
+            check.require(value >= least, &format!("limits.{key}"), format!("expected at least {least}"));
+        }
+        // Read into memory before any rule is applied.
+        for (key, value) in [("header_bytes", self.header_bytes.0), ("uri_bytes", self.uri_bytes.0)] {
+            check.require(value <= 1 << 20, &format!("limits.{key}"), "expected at most 1MiB");
+        }
+        Limits {
+            header_timeout: self.header_timeout.0,
+            keepalive_timeout: self.keepalive_timeout.0,
+            idle_timeout: self.idle_timeout.0,
+            header_bytes: usize::try_from(self.header_bytes.0).unwrap_or(usize::MAX),
+            header_count: self.header_count,
+            uri_bytes: usize::try_from(self.uri_bytes.0).unwrap_or(usize::MAX),
+            body_bytes: self.body_bytes.0,
+            requests_per_connection: self.requests_per_connection,
+            connection_age: self.connection_age.0,
+            connections: self.connections,
+            connections_per_ip: self.connections_per_ip,
+            http2_streams: self.http2_streams,
+        }
+    }
+}

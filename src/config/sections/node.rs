@@ -1,0 +1,41 @@
+//! `[node]`
+
+use super::Check;
+use crate::config::model::Node;
+use crate::config::scalar::Period;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// Worker threads at most.
+const WORKERS_MAX: usize = 1024;
+
+/// Identity of the node.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Node")]
+pub(super) struct RawNode {
+    /// Name in `Cache-Status`, `Via`, `CDN-Loop` and logs: letters, digits, `-`, `.`, `_`. Unlike
+    /// that of any other node. Default: the host name.
+    name: String,
+    /// Failure zone of the node, for choosing near peers.
+    zone: Option<String>,
+    /// Worker threads. Default: the cores that the process may use.
+    workers: usize,
+    /// How long requests in progress may take to end when the node is asked to stop.
+    drain_timeout: Period,
+}
+
+impl RawNode {
+    pub(super) fn validate(self, check: &mut Check<'_>) -> Node {
+        let is_name = |name: &str| {
+            (1..=63).contains(&name.len())
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
+        };
+        let rule = "expected 1 to 63 letters, digits, `-`, `.` or `_`";
+        check.require(is_name(&self.name), "node.name", rule);
+        check.require(self.zone.as_deref().is_none_or(is_name), "node.zone", rule);
+        let range = 1..=WORKERS_MAX;
+        check.require(range.contains(&self.workers), "node.workers", format!("expected 1 to {WORKERS_MAX}"));
+        Node { name: self.name, zone: self.zone, workers: self.workers, drain_timeout: self.drain_timeout.0 }
+    }
+}

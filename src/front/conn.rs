@@ -1,0 +1,182 @@
+//! One client connection: TLS, the choice of HTTP version, its limits and its end.
+
+use super::gate::Entered;
+use super::record::{ClientBody, Record};
+use super::upload::Upload;
+use super::watch::{Expired, Watch, Watched, Wire};
+use super::Front;
+use crate::body::Body;
+use crate::config::model::Limits;
+use crate::net::Stream;
+use crate::serve::Client;
+use crate::task::Spawner;
+use crate::telemetry::{HandshakeFailure, HttpVersion, ListenerKind};
+use http::{Request, Response, Version};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_rustls::TlsAcceptor;
+
+/// HTTP/2: interval of keep-alive pings, and how long an answer may take.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+/// HTTP/2: streams that a peer may have reset before we saw them (CVE-2023-44487).
+const PENDING_RESETS_MAX: usize = 20;
+/// HTTP/2: stream errors of the peer's making before the connection is closed (CVE-2025-8671).
+const LOCAL_RESETS_MAX: usize = 100;
+/// HTTP/2: bytes that a stream buffers for sending.
+const SEND_BUFFER: usize = 256 << 10;
+/// TLS: bytes that are encrypted ahead of the socket; larger is cheaper in bulk.
+const TLS_BUFFER: usize = 256 << 10;
+
+/// A connection that was let in.
+pub(super) struct Accepted {
+    pub(super) stream: Stream,
+    pub(super) from: SocketAddr,
+    pub(super) tls: Option<Arc<rustls::ServerConfig>>,
+    pub(super) kind: ListenerKind,
+    pub(super) entered: Entered,
+}
+
+/// Serves a connection to its end.
+pub(super) async fn serve(front: Arc<Front>, accepted: Accepted) {
+    let Accepted { stream, from, tls, kind, entered: _entered } = accepted;
+    let metrics = Arc::clone(&front.worker.node.metrics);
+    let open = metrics.node.connections_open.of(kind);
+    open.inc();
+    let limits = front.worker.node.snapshot.load().config.limits.clone();
+    let mut client = Client { from, scheme: kind.into(), tls_name: None };
+    let wire = match tls {
+        None => Some((Wire::Plain(stream), None)),
+        Some(config) => handshake(&front, &limits, stream, config, &mut client).await,
+    };
+    if let Some((wire, tls_version)) = wire {
+        let watch = Watch::new(front.worker.node.clock);
+        let connection = Connection { front: Arc::clone(&front), watch, limits, client, tls_version };
+        connection.run(wire).await;
+    }
+    open.dec();
+}
+
+async fn handshake(
+    front: &Front,
+    limits: &Limits,
+    stream: Stream,
+    config: Arc<rustls::ServerConfig>,
+    client: &mut Client,
+) -> Option<(Wire, Option<&'static str>)> {
+    let handshake = TlsAcceptor::from(config).accept(stream);
+    let failed = match tokio::time::timeout(limits.header_timeout, handshake).await {
+        Ok(Ok(mut stream)) => {
+            let session = stream.get_mut().1;
+            session.set_buffer_limit(Some(TLS_BUFFER));
+            client.tls_name = session.server_name().map(Arc::from);
+            let version = session.protocol_version().and_then(|version| version.as_str());
+            return Some((Wire::Tls(Box::new(stream)), version));
+        }
+        Ok(Err(error)) if error.kind() == std::io::ErrorKind::InvalidData => HandshakeFailure::Protocol,
+        Ok(Err(_)) => HandshakeFailure::Closed,
+        Err(_) => HandshakeFailure::Timeout,
+    };
+    front.worker.node.metrics.node.tls_handshake_failures.of(failed).inc();
+    None
+}
+
+struct Connection {
+    front: Arc<Front>,
+    watch: Arc<Watch>,
+    limits: Limits,
+    client: Client,
+    tls_version: Option<&'static str>,
+}
+
+impl Connection {
+    async fn run(self, wire: Wire) {
+        let connection = Arc::new(self);
+        let builder = connection.builder();
+        let service = {
+            let connection = Arc::clone(&connection);
+            service_fn(move |request| {
+                let connection = Arc::clone(&connection);
+                async move { Ok::<_, Infallible>(connection.answer(request).await) }
+            })
+        };
+        let io = TokioIo::new(Watched::new(wire, Arc::clone(&connection.watch)));
+        let mut serving = pin!(builder.serve_connection_with_upgrades(io, service));
+        let drain = connection.front.drain.clone();
+        let (mut draining, mut worn) = (false, false);
+        loop {
+            tokio::select! {
+                ended = serving.as_mut() => {
+                    if let Err(error) = ended {
+                        tracing::debug!(from = %connection.client.from, error = %error, "connection ended");
+                    }
+                    return;
+                }
+                () = drain.cancelled(), if !draining => {
+                    draining = true;
+                    serving.as_mut().graceful_shutdown();
+                }
+                () = connection.watch.worn(), if !worn => {
+                    worn = true;
+                    serving.as_mut().graceful_shutdown();
+                }
+                expired = connection.watch.expired(&connection.limits) => {
+                    connection.note(expired);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn note(&self, expired: Expired) {
+        tracing::debug!(from = %self.client.from, ?expired, "connection closed");
+    }
+
+    fn builder(&self) -> Builder<Tasks> {
+        let mut builder = Builder::new(Tasks(self.front.worker.spawner.clone()));
+        builder.http1().timer(TokioTimer::new()).max_headers(self.limits.header_count).half_close(false);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(self.limits.http2_streams)
+            .max_header_list_size(u32::try_from(self.limits.header_bytes).unwrap_or(u32::MAX))
+            .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+            .max_local_error_reset_streams(LOCAL_RESETS_MAX)
+            .max_send_buf_size(SEND_BUFFER)
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_INTERVAL);
+        builder
+    }
+
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<ClientBody> {
+        let multiplexed = request.version() == Version::HTTP_2;
+        self.watch.request_begins(multiplexed, &self.limits);
+        let (head, body) = request.into_parts();
+        let (body, upload) = Upload::body(body, self.limits.body_bytes, self.limits.idle_timeout);
+        let mut request = Request::from_parts(head, body);
+        if !matches!(request.body(), Body::Empty) {
+            request.extensions_mut().insert(upload.clone());
+        }
+        let from = (self.client.from.ip(), self.tls_version);
+        let record = Record::begin(&self.front, &self.watch, &request, from, upload);
+        let answer = self.front.worker.handle(request, &self.client).await;
+        record.respond(answer)
+    }
+}
+
+/// Runs the streams of an HTTP/2 connection as tasks of the worker.
+#[derive(Clone)]
+struct Tasks(Spawner);
+
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Tasks {
+    fn execute(&self, future: F) {
+        self.0.spawn(future);
+    }
+}

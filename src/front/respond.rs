@@ -1,0 +1,46 @@
+//! The one place where failures become responses.
+
+use crate::body::{Body, UploadFault};
+use crate::proto::semantics::CacheStatus;
+use crate::serve::{CACHE_STATUS, Failure};
+use crate::telemetry::RequestId;
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, Response, StatusCode, Version};
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The status of a failure, and its reason in one word for logs, header and body.
+pub(super) fn status(failure: &Failure) -> (StatusCode, &'static str) {
+    match failure {
+        Failure::Refused(refusal) => (refusal.status(), refusal.as_str()),
+        Failure::OnlyIfCached => (StatusCode::GATEWAY_TIMEOUT, "only_if_cached"),
+        Failure::Origin(error) if error.is_timeout() => (StatusCode::GATEWAY_TIMEOUT, error.as_str()),
+        Failure::Origin(error) => (StatusCode::BAD_GATEWAY, error.as_str()),
+        Failure::Upload(UploadFault::TooLarge) => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
+        Failure::Upload(UploadFault::Stalled) => (StatusCode::REQUEST_TIMEOUT, "body_stalled"),
+        Failure::Upload(UploadFault::Broken) => (StatusCode::BAD_REQUEST, "body_broken"),
+        Failure::Abandoned => (StatusCode::SERVICE_UNAVAILABLE, "abandoned"),
+    }
+}
+
+/// The response to a request that failed: short, typed, never stored by anybody, and without a word
+/// about the origin. After a broken upload the connection cannot be used again.
+pub(super) fn failure(failure: &Failure, node: &str, id: RequestId, version: Version) -> Response<Body> {
+    let (status, reason) = status(failure);
+    let text = format!("{} {}: {reason}\nrequest {id}\n", status.as_u16(), status.canonical_reason().unwrap_or("Error"));
+    let mut response = Response::new(Body::Full(Bytes::from(text)));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(CACHE_STATUS, CacheStatus::own(node).detail(reason).to_value());
+    if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
+        headers.insert(X_REQUEST_ID, id);
+    }
+    let unread = matches!(failure, Failure::Upload(_) | Failure::Refused(_));
+    if unread && version < Version::HTTP_2 {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}

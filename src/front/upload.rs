@@ -1,0 +1,79 @@
+//! Request bodies on their way in: bounded in length and silence.
+
+use crate::body::{Body, BodyError, UploadFault, UploadState};
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::time::{Instant, Sleep};
+
+/// A request body under the limits.
+pub(super) struct Upload {
+    body: Incoming,
+    state: UploadState,
+    left: u64,
+    idle: Duration,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Upload {
+    /// Bounds `body` to `limit` bytes (0 is no limit) and silences of `idle`.
+    pub(super) fn body(body: Incoming, limit: u64, idle: Duration) -> (Body, UploadState) {
+        let state = UploadState::default();
+        if body.is_end_stream() {
+            return (Body::Empty, state);
+        }
+        let left = if limit == 0 { u64::MAX } else { limit };
+        if body.size_hint().lower() > left {
+            state.failed(UploadFault::TooLarge);
+        }
+        let timer = Box::pin(tokio::time::sleep(idle));
+        (Body::stream(Self { body, state: state.clone(), left, idle, timer }), state)
+    }
+
+    fn fail(&self, fault: UploadFault, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.state.failed(fault);
+        Poll::Ready(Some(Err(error)))
+    }
+}
+
+impl HttpBody for Upload {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    #[expect(clippy::disallowed_methods, reason = "a timer is moved on, no time is kept")]
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
+            return match this.timer.as_mut().poll(cx) {
+                Poll::Ready(()) => this.fail(UploadFault::Stalled, BodyError::Stalled),
+                Poll::Pending => Poll::Pending,
+            };
+        };
+        match frame {
+            None => Poll::Ready(None),
+            Some(Err(error)) => this.fail(UploadFault::Broken, error.into()),
+            Some(Ok(frame)) => {
+                let length = frame.data_ref().map_or(0, Bytes::len) as u64;
+                if length > this.left {
+                    return this.fail(UploadFault::TooLarge, BodyError::TooLarge(this.left));
+                }
+                this.left -= length;
+                this.state.received_more(length);
+                this.timer.as_mut().reset(Instant::now() + this.idle);
+                Poll::Ready(Some(Ok(frame)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,242 @@
+//! The time limits of one connection, watched from beside it.
+//!
+//! ```text
+//! waiting ── first byte ──> head ── head complete ──> busy ── last response done ──> waiting
+//! keepalive_timeout         header_timeout            idle_timeout while nothing can be written
+//! ```
+//! The stream notes reads and stalled writes, the service notes requests; one timer per connection
+//! looks at the notes when the earliest limit could have passed, so a request arms no timer. Limits
+//! are absolute: a client that sends its head byte by byte gains nothing.
+
+use crate::config::model::Limits;
+use crate::net::Stream;
+use parking_lot::Mutex;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
+
+use crate::clock::Clock;
+
+/// Why a connection was closed from this side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expired {
+    /// No next request came.
+    Idle,
+    /// A request head did not come in time.
+    Head,
+    /// The client took nothing of its response for too long.
+    Stalled,
+}
+
+/// Notes on one connection, shared by its stream, its service and its timer.
+pub(super) struct Watch {
+    clock: Clock,
+    started: Instant,
+    state: Mutex<State>,
+    /// Told when the connection should close after its current requests.
+    close: Notify,
+}
+
+struct State {
+    in_progress: u32,
+    requests: u64,
+    multiplexed: bool,
+    since: Instant,
+    head_begun: bool,
+    blocked_since: Option<Instant>,
+}
+
+impl Watch {
+    /// Watches a connection that begins now; its first head is due at once.
+    pub(super) fn new(clock: Clock) -> Arc<Self> {
+        let now = clock.now().mono;
+        let state = State {
+            in_progress: 0,
+            requests: 0,
+            multiplexed: false,
+            since: now,
+            head_begun: true,
+            blocked_since: None,
+        };
+        Arc::new(Self { clock, started: now, state: Mutex::new(state), close: Notify::new() })
+    }
+
+    /// A request head is complete. Returns whether the connection has served enough.
+    pub(super) fn request_begins(&self, multiplexed: bool, limits: &Limits) -> bool {
+        let mut state = self.state.lock();
+        state.in_progress += 1;
+        state.requests += 1;
+        state.multiplexed = multiplexed;
+        state.head_begun = false;
+        let worn = state.requests >= limits.requests_per_connection
+            || self.clock.now().mono - self.started >= limits.connection_age;
+        if worn {
+            self.close.notify_one();
+        }
+        worn
+    }
+
+    /// A response was sent, or given up.
+    pub(super) fn request_ends(&self) {
+        let mut state = self.state.lock();
+        state.in_progress -= 1;
+        state.since = self.clock.now().mono;
+    }
+
+    /// Resolves when the connection should close after its current requests.
+    pub(super) async fn worn(&self) {
+        self.close.notified().await;
+    }
+
+    /// Resolves when a limit has passed.
+    pub(super) async fn expired(&self, limits: &Limits) -> Expired {
+        loop {
+            match self.next_limit(limits) {
+                Err(expired) => return expired,
+                Ok(left) => tokio::time::sleep(left).await,
+            }
+        }
+    }
+
+    fn next_limit(&self, limits: &Limits) -> Result<Duration, Expired> {
+        let now = self.clock.now().mono;
+        let state = self.state.lock();
+        let (limit, since, expired) = match (state.in_progress, state.blocked_since) {
+            (_, Some(since)) => (limits.idle_timeout, since, Expired::Stalled),
+            (0, None) if state.head_begun => (limits.header_timeout, state.since, Expired::Head),
+            (0, None) => (limits.keepalive_timeout, state.since, Expired::Idle),
+            (_, None) => (limits.idle_timeout, now, Expired::Stalled),
+        };
+        // The head may begin at any time while waiting, with a shorter limit than that of waiting.
+        let look = if expired == Expired::Idle { limits.header_timeout.min(limit) } else { limit };
+        let passed = now.saturating_duration_since(since);
+        if passed >= limit { Err(expired) } else { Ok((limit - passed).min(look)) }
+    }
+
+    fn was_read(&self) {
+        let mut state = self.state.lock();
+        if state.in_progress == 0 && !state.head_begun && !state.multiplexed {
+            state.head_begun = true;
+            state.since = self.clock.now().mono;
+        }
+    }
+
+    fn was_written(&self, blocked: bool) {
+        let mut state = self.state.lock();
+        match (blocked, state.blocked_since) {
+            (true, None) => state.blocked_since = Some(self.clock.now().mono),
+            (false, Some(_)) => state.blocked_since = None,
+            _ => {}
+        }
+    }
+}
+
+/// A stream whose reads and writes are noted.
+pub(super) struct Watched<S> {
+    stream: S,
+    watch: Arc<Watch>,
+}
+
+impl<S> Watched<S> {
+    pub(super) const fn new(stream: S, watch: Arc<Watch>) -> Self {
+        Self { stream, watch }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            this.watch.was_read();
+        }
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.stream).poll_write(cx, buf);
+        this.watch.was_written(polled.is_pending());
+        polled
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        this.watch.was_written(polled.is_pending());
+        polled
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+/// What a connection runs on: TCP, or TLS over it.
+pub(super) enum Wire {
+    Plain(Stream),
+    Tls(Box<tokio_rustls::server::TlsStream<Stream>>),
+}
+
+macro_rules! on_wire {
+    ($wire:expr, $stream:ident => $call:expr) => {
+        match $wire.get_mut() {
+            Wire::Plain($stream) => $call,
+            Wire::Tls($stream) => $call,
+        }
+    };
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        on_wire!(self, stream => Pin::new(stream).poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        on_wire!(self, stream => Pin::new(stream).poll_write(cx, buf))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        on_wire!(self, stream => Pin::new(stream).poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        on_wire!(self, stream => Pin::new(stream).poll_shutdown(cx))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        on_wire!(self, stream => Pin::new(stream).poll_write_vectored(cx, bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! The request on its way to a server: what is sent on each attempt, and what may be sent again.
+//!
+//! A body that streams can be sent once only, but as long as no byte was taken from it another
+//! attempt may have it. So it stays with the fetch and is *lent* to the connection: the [`Loan`]
+//! knows whether anything was taken, and can be called back.
+
+use super::error::FetchError;
+use crate::body::{Body, BodyError};
+use crate::config::model::OriginServer;
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use http::uri::{Authority, PathAndQuery, Scheme, Uri};
+use http::{Method, Request, Version, request};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use parking_lot::Mutex;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+/// A request that can be sent by several attempts, one after the other.
+pub(super) struct Outbound {
+    /// `None` once it was given away without a copy being kept.
+    head: Option<request::Parts>,
+    body: Replay,
+    idempotent: bool,
+    upgrade: bool,
+}
+
+enum Replay {
+    Empty,
+    Full(Bytes),
+    Lent(Arc<Loan>),
+}
+
+impl Outbound {
+    /// Takes over `request`, brings its target into origin-form and drops framing fields that its
+    /// body does not vouch for: hyper frames each message anew (desync, RFC 9112 §6).
+    pub(super) fn new(request: Request<Body>) -> Result<Self, FetchError> {
+        let (mut head, body) = request.into_parts();
+        if head.method == Method::CONNECT {
+            return Err(FetchError::Request("CONNECT is never forwarded"));
+        }
+        head.version = Version::HTTP_11;
+        if head.uri.authority().is_some() {
+            let target = head.uri.path_and_query().cloned();
+            head.uri = Uri::from(target.unwrap_or_else(|| PathAndQuery::from_static("/")));
+        }
+        head.headers.remove(TRANSFER_ENCODING);
+        if body.size_hint().exact().is_some() {
+            head.headers.remove(CONTENT_LENGTH);
+        }
+        let idempotent = head.method.is_idempotent();
+        let upgrade = head.headers.contains_key(UPGRADE);
+        let body = match body {
+            Body::Empty => Replay::Empty,
+            Body::Full(bytes) => Replay::Full(bytes),
+            body => Replay::Lent(Arc::new(Loan::new(body))),
+        };
+        Ok(Self { head: Some(head), body, idempotent, upgrade })
+    }
+
+    /// Whether a failure after which the server may have processed the request allows another
+    /// attempt (RFC 9110 §9.2.2).
+    pub(super) const fn is_idempotent(&self) -> bool {
+        self.idempotent
+    }
+
+    /// Whether the client asked to leave HTTP on this connection, which only HTTP/1.1 can.
+    pub(super) const fn wants_upgrade(&self) -> bool {
+        self.upgrade
+    }
+
+    /// The streaming body of the request, if it has one.
+    pub(super) const fn loan(&self) -> Option<&Arc<Loan>> {
+        match &self.body {
+            Replay::Lent(loan) => Some(loan),
+            Replay::Empty | Replay::Full(_) => None,
+        }
+    }
+
+    /// Whether there is still a request to send.
+    pub(super) fn is_whole(&self) -> bool {
+        self.head.is_some() && self.loan().is_none_or(|loan| loan.is_untouched())
+    }
+
+    /// The request for an attempt over HTTP/1.1. A copy is kept only where another attempt could
+    /// be allowed after the server had it: the usual miss pays for one copy of the fields.
+    pub(super) fn for_http1(&mut self, server: &OriginServer) -> Option<Request<Outgoing>> {
+        let body = self.lend()?;
+        let mut head = if self.idempotent { self.head.clone()? } else { self.head.take()? };
+        if !head.headers.contains_key(HOST) {
+            head.headers.insert(HOST, default_host(server));
+        }
+        Some(Request::from_parts(head, body))
+    }
+
+    /// The request for an attempt over HTTP/2, where `Host` becomes `:authority` (RFC 9113 §8.3.1).
+    /// A copy is always kept, as a server may refuse any request unprocessed.
+    pub(super) fn for_http2(
+        &mut self,
+        server: &OriginServer,
+    ) -> Result<Option<Request<Outgoing>>, FetchError> {
+        let Some(mut head) = self.head.clone() else { return Ok(None) };
+        let host = head.headers.remove(HOST).unwrap_or_else(|| default_host(server));
+        let mut target = http::uri::Parts::default();
+        target.scheme = Some(if server.tls { Scheme::HTTPS } else { Scheme::HTTP });
+        target.authority = Authority::try_from(host.as_bytes()).ok();
+        target.path_and_query = head.uri.path_and_query().cloned();
+        head.uri = Uri::from_parts(target)
+            .ok()
+            .ok_or(FetchError::Request("Host and target make no HTTP/2 target"))?;
+        head.version = Version::HTTP_2;
+        Ok(self.lend().map(|body| Request::from_parts(head, body)))
+    }
+
+    /// Takes back a request that was not written at all.
+    pub(super) fn restore(&mut self, request: Request<Outgoing>) {
+        if self.head.is_none() {
+            self.head = Some(request.into_parts().0);
+        }
+    }
+
+    fn lend(&self) -> Option<Outgoing> {
+        match &self.body {
+            Replay::Empty => Some(Outgoing::Whole(Body::Empty)),
+            Replay::Full(bytes) => Some(Outgoing::Whole(Body::Full(bytes.clone()))),
+            Replay::Lent(loan) => loan.lend().map(|turn| Outgoing::Lent { loan: loan.clone(), turn }),
+        }
+    }
+}
+
+fn default_host(server: &OriginServer) -> HeaderValue {
+    let port_default = if server.tls { 443 } else { 80 };
+    let host = if server.host.contains(':') { format!("[{}]", server.host) } else { server.host.clone() };
+    let host = if server.port == port_default { host } else { format!("{host}:{}", server.port) };
+    HeaderValue::try_from(host).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// A streaming request body that stays with its owner while a connection reads from it.
+pub(super) struct Loan(Mutex<LoanState>);
+
+struct LoanState {
+    body: Body,
+    /// Which attempt has it; earlier ones get an error.
+    turn: u32,
+    taken: u64,
+    phase: Phase,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// The connection has not asked for what comes next: it has not written what it has.
+    Unasked,
+    /// The connection waits for the body's sender.
+    Starved,
+    Ended,
+    Failed,
+    Revoked,
+}
+
+impl Loan {
+    const fn new(body: Body) -> Self {
+        Self(Mutex::new(LoanState { body, turn: 0, taken: 0, phase: Phase::Unasked }))
+    }
+
+    /// Frames that a connection took.
+    pub(super) fn taken(&self) -> u64 {
+        self.0.lock().taken
+    }
+
+    /// Whether the connection waits for the body's sender rather than for the server.
+    pub(super) fn is_starved(&self) -> bool {
+        self.0.lock().phase == Phase::Starved
+    }
+
+    /// Whether the body ended in an error of its own.
+    pub(super) fn has_failed(&self) -> bool {
+        self.0.lock().phase == Phase::Failed
+    }
+
+    /// Calls the body back and lets go of it, so that its sender learns that nobody reads on.
+    pub(super) fn revoke(&self) {
+        let mut state = self.0.lock();
+        if state.phase != Phase::Ended {
+            state.phase = Phase::Revoked;
+        }
+        let body = std::mem::replace(&mut state.body, Body::Empty);
+        drop(state);
+        drop(body); // its drop may run foreign code, which must not see the lock held
+    }
+
+    fn is_untouched(&self) -> bool {
+        let state = self.0.lock();
+        state.taken == 0 && matches!(state.phase, Phase::Unasked | Phase::Starved)
+    }
+
+    fn lend(&self) -> Option<u32> {
+        if !self.is_untouched() {
+            return None;
+        }
+        let mut state = self.0.lock();
+        state.turn += 1;
+        state.phase = Phase::Unasked;
+        Some(state.turn)
+    }
+
+    fn poll(&self, turn: u32, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let mut state = self.0.lock();
+        if state.turn != turn || state.phase == Phase::Revoked {
+            return Poll::Ready(Some(Err(BodyError::Truncated)));
+        }
+        let frame = Pin::new(&mut state.body).poll_frame(cx);
+        state.phase = match &frame {
+            Poll::Pending => Phase::Starved,
+            Poll::Ready(None) => Phase::Ended,
+            Poll::Ready(Some(Err(_))) => Phase::Failed,
+            Poll::Ready(Some(Ok(_))) if state.body.is_end_stream() => Phase::Ended,
+            Poll::Ready(Some(Ok(_))) => Phase::Unasked,
+        };
+        state.taken += u64::from(matches!(frame, Poll::Ready(Some(Ok(_)))));
+        frame
+    }
+}
+
+/// The body of one attempt.
+pub(super) enum Outgoing {
+    /// All of it, here.
+    Whole(Body),
+    /// Lent by the fetch.
+    Lent {
+        /// Whose body it is.
+        loan: Arc<Loan>,
+        /// The attempt that may read it.
+        turn: u32,
+    },
+}
+
+impl HttpBody for Outgoing {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Whole(body) => Pin::new(body).poll_frame(cx),
+            Self::Lent { loan, turn } => loan.poll(*turn, cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(body) => body.is_end_stream(),
+            Self::Lent { loan, .. } => {
+                let state = loan.0.lock();
+                state.phase != Phase::Revoked && state.body.is_end_stream()
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(body) => body.size_hint(),
+            Self::Lent { loan, .. } => loan.0.lock().body.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Which fields are forwarded and stored (RFC 9110 §7.6, RFC 9111 §3.1), and the fields that an
+//! intermediary adds.
+
+use super::directives::{members, withheld};
+use crate::proto::time::Wall;
+use http::Version;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use smallvec::SmallVec;
+use std::time::{Duration, UNIX_EPOCH};
+
+/// Removes the fields that are for one connection only: the well-known ones and those that
+/// `Connection` lists (RFC 9110 §7.6.1). `TE` goes too; who forwards a request over HTTP/2 or for
+/// gRPC sets `TE: trailers` again. `Trailer` stays: it is for all recipients.
+///
+/// A name that `Connection` has no business to list, because the field is meant for all recipients
+/// or because others decide by it, is not removed: otherwise a client could make its request or
+/// our cache see something else than what was checked.
+pub fn strip_hop_by_hop(fields: &mut HeaderMap) {
+    let listed: SmallVec<[HeaderName; 4]> = fields
+        .get_all(header::CONNECTION)
+        .iter()
+        .flat_map(|line| members(line.as_bytes()))
+        .filter_map(|option| HeaderName::from_bytes(option).ok())
+        .filter(|name| !is_end_to_end(name))
+        .collect();
+    for name in listed.iter().chain(&HOP_BY_HOP) {
+        fields.remove(name);
+    }
+}
+
+/// The fields of a response that are stored and replayed: the end-to-end ones (RFC 9111 §3.1),
+/// without those that `private` or `no-cache` withhold by name, which must reach only the client
+/// that asked. `Date` is kept; `Age` is not, since the head holds the initial age and each reply
+/// computes its own. `Trailer` is not, since trailers are not stored. `Content-Length` is kept as
+/// the origin sent it.
+pub fn storable_fields(response: &HeaderMap) -> HeaderMap {
+    let mut fields = response.clone();
+    strip_hop_by_hop(&mut fields);
+    fields.remove(header::AGE);
+    fields.remove(header::TRAILER);
+    for name in withheld(response) {
+        fields.remove(name);
+    }
+    fields
+}
+
+/// Gives a response without `Date` the time of its reception (RFC 9110 §6.6.1).
+pub fn ensure_date(response: &mut HeaderMap, received: Wall) {
+    response.entry(header::DATE).or_insert_with(|| {
+        /// The last second of the year 9999.
+        const LAST: i64 = 253_402_300_799;
+        let secs = received.as_secs().clamp(0, LAST) as u64;
+        let text = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(secs));
+        HeaderValue::try_from(text).expect("an HTTP date is visible ASCII")
+    });
+}
+
+/// The `Via` member of this node for a message received with `version` (RFC 9110 §7.6.3). It is
+/// appended behind those that are there. `node` is a token.
+pub fn via(version: Version, node: &str) -> Option<HeaderValue> {
+    let protocol = match version {
+        Version::HTTP_10 => "1.0",
+        Version::HTTP_2 => "2",
+        Version::HTTP_3 => "3",
+        _ => "1.1",
+    };
+    HeaderValue::try_from(format!("{protocol} {node}")).ok()
+}
+
+const HOP_BY_HOP: [HeaderName; 10] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    HeaderName::from_static("proxy-authentication-info"),
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("http2-settings"),
+];
+
+fn is_end_to_end(name: &HeaderName) -> bool {
+    const PREFIXES: [&str; 4] = ["content-", "if-", "x-forwarded-", "access-control-"];
+    const NAMES: [&str; 29] = [
+        "accept",
+        "accept-encoding",
+        "accept-language",
+        "age",
+        "authorization",
+        "cache-control",
+        "cache-status",
+        "cdn-cache-control",
+        "cdn-loop",
+        "cookie",
+        "date",
+        "etag",
+        "expires",
+        "forwarded",
+        "host",
+        "last-modified",
+        "location",
+        "max-forwards",
+        "origin",
+        "pragma",
+        "range",
+        "set-cookie",
+        "strict-transport-security",
+        "surrogate-control",
+        "surrogate-key",
+        "vary",
+        "via",
+        "www-authenticate",
+        "x-real-ip",
+    ];
+    let name = name.as_str();
+    NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::head;
+    use super::*;
+
+    #[test]
+    fn connection_options_and_hop_by_hop_fields_go() {
+        let mut fields = head(&[
+            ("connection", "x-a, X-B"),
+            ("connection", "close"),
+            ("x-a", "1"),
+            ("x-b", "1"),
+            ("x-c", "1"),
+            ("close", "1"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "close"),
+            ("proxy-authenticate", "Basic"),
+            ("proxy-authentication-info", "1"),
+            ("proxy-authorization", "1"),
+            ("te", "trailers"),
+            ("transfer-encoding", "foo"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "AAA"),
+            ("trailer", "x-t"),
+        ]);
+        strip_hop_by_hop(&mut fields);
+        assert_eq!(fields, head(&[("x-c", "1"), ("trailer", "x-t")]));
+    }
+
+    #[test]
+    fn connection_cannot_remove_what_decides() {
+        let kept = [
+            ("cache-control", "no-store"),
+            ("vary", "accept"),
+            ("age", "1"),
+            ("host", "h"),
+            ("cookie", "a"),
+            ("authorization", "b"),
+            ("set-cookie", "c"),
+            ("x-forwarded-for", "1.2.3.4"),
+            ("content-type", "text/html"),
+            ("if-none-match", "*"),
+            ("cdn-cache-control", "max-age=1"),
+        ];
+        let mut fields = head(&kept);
+        for (name, _) in kept {
+            fields.append(header::CONNECTION, HeaderValue::from_static(name));
+        }
+        strip_hop_by_hop(&mut fields);
+        assert_eq!(fields, head(&kept));
+    }
+
+    #[test]
+    fn stored_fields_have_no_age_and_nothing_withheld() {
+        let response = head(&[
+            ("cache-control", "max-age=60, private=\"set-cookie, x-user\", no-cache=\"x-once\""),
+            ("set-cookie", "a=b"),
+            ("x-user", "1"),
+            ("x-once", "1"),
+            ("x-all", "1"),
+            ("age", "7"),
+            ("date", "Sun, 06 Nov 1994 08:49:37 GMT"),
+            ("content-length", "10"),
+            ("trailer", "x-t"),
+            ("connection", "x-hop"),
+            ("x-hop", "1"),
+        ]);
+        let expected = head(&[
+            ("cache-control", "max-age=60, private=\"set-cookie, x-user\", no-cache=\"x-once\""),
+            ("x-all", "1"),
+            ("date", "Sun, 06 Nov 1994 08:49:37 GMT"),
+            ("content-length", "10"),
+        ]);
+        assert_eq!(storable_fields(&response), expected);
+    }
+
+    #[test]
+    fn a_missing_date_is_that_of_reception_and_a_present_one_stays() {
+        let mut fields = HeaderMap::new();
+        ensure_date(&mut fields, Wall::from_secs(784_111_777));
+        assert_eq!(fields, head(&[("date", "Sun, 06 Nov 1994 08:49:37 GMT")]));
+        ensure_date(&mut fields, Wall::from_secs(0));
+        assert_eq!(fields, head(&[("date", "Sun, 06 Nov 1994 08:49:37 GMT")]));
+        for wall in [Wall::from_secs(i64::MIN), Wall::from_secs(i64::MAX)] {
+            ensure_date(&mut HeaderMap::new(), wall);
+        }
+    }
+
+    #[test]
+    fn via_names_the_received_protocol() {
+        assert_eq!(via(Version::HTTP_11, "edge-a").unwrap(), "1.1 edge-a");
+        assert_eq!(via(Version::HTTP_2, "edge-a").unwrap(), "2 edge-a");
+        assert_eq!(via(Version::HTTP_11, "edge\r\n"), None);
+    }
+}

@@ -1,0 +1,133 @@
+//! Freshening a stored response by a 304 (RFC 9111 §3.2, §4.3.4).
+
+use super::date;
+use super::etag::EntityTag;
+use super::fields::storable_fields;
+use http::header::{self, HeaderMap};
+
+/// Whether a 304 to our own validation is about the response with the fields `stored`. If not, it
+/// must update nothing: the caller asks again without conditions.
+///
+/// An entity tag in the 304 must equal the stored one. Weakness is disregarded: the conditional
+/// request named one tag, and origins that compress send the tag of the same bytes weak with the
+/// 200 and strong with the 304; [`merge_304`] keeps the stored one then. Without a tag, a
+/// `Last-Modified` in the 304 must equal the stored one. A 304 with neither can only mean what was
+/// asked about.
+pub fn validates(stored: &HeaderMap, response_304: &HeaderMap) -> bool {
+    if response_304.contains_key(header::ETAG) {
+        return match (EntityTag::of(stored), EntityTag::of(response_304)) {
+            (Some(stored), Some(update)) => stored.equals_weakly(&update),
+            _ => false,
+        };
+    }
+    let modified = |fields| date::of_field(fields, header::LAST_MODIFIED);
+    match (modified(stored), modified(response_304)) {
+        (Some(stored), Some(update)) => stored == update,
+        (None, Some(_)) => EntityTag::of(stored).is_some(),
+        (_, None) => true,
+    }
+}
+
+/// The fields of a stored response after a 304 that [`validates`] it: each field that the 304
+/// carries replaces the stored lines of that name, `Content-*` included, but not `Content-Length`;
+/// all others stay (RFC 9111 §3.2). The entity tag stays, since the bytes did.
+///
+/// The caller first gives the 304 a `Date` ([`ensure_date`](super::ensure_date)), takes the new
+/// initial age from the facts of the 304, and judges the result by
+/// [`storable`](super::storable()) again: its directives count from now on.
+pub fn merge_304(stored: &HeaderMap, update: &HeaderMap) -> HeaderMap {
+    let mut update = storable_fields(update);
+    update.remove(header::CONTENT_LENGTH);
+    if stored.contains_key(header::ETAG) {
+        update.remove(header::ETAG);
+    }
+    let mut merged = stored.clone();
+    for name in update.keys() {
+        merged.remove(name);
+    }
+    for (name, value) in &update {
+        merged.append(name, value.clone());
+    }
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::head;
+    use super::*;
+
+    #[test]
+    fn a_304_replaces_what_it_carries_and_keeps_the_rest() {
+        let stored = head(&[
+            ("cache-control", "max-age=1"),
+            ("etag", "\"a\""),
+            ("content-length", "36"),
+            ("content-foo", "old"),
+            ("test", "kept"),
+            ("set-cookie", "a=1"),
+            ("set-cookie", "b=1"),
+        ]);
+        let update = head(&[
+            ("cache-control", "max-age=3600"),
+            ("etag", "\"a\""),
+            ("content-length", "10"),
+            ("content-foo", "new"),
+            ("set-cookie", "c=2"),
+            ("set-cookie", "d=2"),
+            ("connection", "x-hop"),
+            ("x-hop", "1"),
+            ("age", "5"),
+        ]);
+        let merged = merge_304(&stored, &update);
+        assert_eq!(
+            merged,
+            head(&[
+                ("cache-control", "max-age=3600"),
+                ("etag", "\"a\""),
+                ("content-length", "36"),
+                ("content-foo", "new"),
+                ("test", "kept"),
+                ("set-cookie", "c=2"),
+                ("set-cookie", "d=2"),
+            ])
+        );
+    }
+
+    #[test]
+    fn a_strong_tag_of_the_304_does_not_make_a_weak_one_strong() {
+        let stored = head(&[("etag", "W/\"a\"")]);
+        assert_eq!(merge_304(&stored, &head(&[("etag", "\"a\"")])), stored);
+    }
+
+    fn check(
+        rule: &str,
+        stored: &[(&'static str, &'static str)],
+        update: &[(&'static str, &'static str)],
+        is: bool,
+    ) {
+        assert_eq!(validates(&head(stored), &head(update)), is, "{rule}");
+    }
+
+    #[test]
+    fn a_304_updates_only_what_it_names() {
+        const EARLY: &str = "Wed, 01 Jan 2020 00:00:00 GMT";
+        const LATE: &str = "Thu, 02 Jan 2020 00:00:00 GMT";
+        check("same strong tag", &[("etag", "\"a\"")], &[("etag", "\"a\"")], true);
+        check("other strong tag", &[("etag", "\"a\"")], &[("etag", "\"b\"")], false);
+        check("other weak tag", &[("etag", "\"a\"")], &[("etag", "W/\"b\"")], false);
+        check("weakened by compression", &[("etag", "\"a\"")], &[("etag", "W/\"a\"")], true);
+        check("200 was weakened", &[("etag", "W/\"a\"")], &[("etag", "\"a\"")], true);
+        check("a tag where none is stored", &[("last-modified", EARLY)], &[("etag", "\"a\"")], false);
+        check("same date", &[("last-modified", EARLY)], &[("last-modified", EARLY)], true);
+        check("other date", &[("last-modified", EARLY)], &[("last-modified", LATE)], false);
+        check("a date where only a tag is stored", &[("etag", "\"a\"")], &[("last-modified", LATE)], true);
+        check("a date where nothing is stored", &[], &[("last-modified", LATE)], false);
+        check("no validator in the 304", &[("etag", "\"a\"")], &[], true);
+        check(
+            "the tag decides over the date",
+            &[("etag", "\"a\""), ("last-modified", EARLY)],
+            &[("etag", "\"a\""), ("last-modified", LATE)],
+            true,
+        );
+    }
+}

@@ -1,0 +1,197 @@
+//! What the origin is told about the client, and what a client may not tell it: the fields that
+//! are no part of the key must not change the answer (cache poisoning by unkeyed input).
+
+use super::{CDN_LOOP, Routed, Router};
+use crate::proto::key::Scheme;
+use http::header::{FORWARDED, HOST, VIA};
+use http::{HeaderMap, HeaderName, HeaderValue, Version};
+use ipnet::IpNet;
+use smallvec::SmallVec;
+use std::fmt::Write;
+use std::net::{IpAddr, SocketAddr};
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// Hops of `X-Forwarded-For` that are read, from the right.
+const FORWARDED_HOPS_MAX: usize = 32;
+
+/// Fields by which a client could change what the origin takes for the URL, method, scheme or
+/// client address; `X-Forwarded-*` besides. Compared with `_` as `-`, since CGI and its heirs
+/// cannot tell them apart.
+const OVERRIDES: [&str; 20] = [
+    "forwarded",
+    "x-host",
+    "x-original-host",
+    "x-original-url",
+    "x-rewrite-url",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-http-host-override",
+    "x-http-path-override",
+    "x-real-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "fastly-client-ip",
+    "x-scheme",
+    "x-url-scheme",
+    "front-end-https",
+    "x-original-forwarded-for",
+];
+
+impl Router {
+    /// Makes the fields of a client's request those of the request to the origin: sets `Host`,
+    /// `X-Forwarded-For`, `-Proto`, `-Host`, `Forwarded` (RFC 7239), `Via` (RFC 9110 §7.6.3) and
+    /// `CDN-Loop` (RFC 8586), and removes the fields that override them unless a trusted peer sent
+    /// them. Hop-by-hop fields must be gone already, so that `Connection` cannot name these.
+    pub fn forward_headers(&self, routed: &Routed, headers: &mut HeaderMap) {
+        let is_trusted = is_trusted(&self.trusted, routed.peer);
+        remove_overrides(headers, is_trusted);
+        let host = match &routed.site.origin.host {
+            Some(host) => value(host.as_bytes()),
+            None => routed.host.clone(),
+        };
+        headers.insert(HOST, host);
+        append(headers, X_FORWARDED_FOR, &routed.peer.to_canonical().to_string());
+        // Always what the key says, also when a trusted peer said otherwise: both steer answers.
+        headers.insert(X_FORWARDED_HOST, routed.host.clone());
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(routed.scheme.as_str()));
+        append(headers, FORWARDED, &forwarded_element(routed));
+        append(headers, VIA, &format!("{} {}", received_protocol(routed.version), self.node));
+        append(headers, CDN_LOOP, &self.node);
+    }
+}
+
+/// Whether `address` is in one of the networks. An IPv4 address is one however it is written.
+pub(super) fn is_trusted(trusted: &[IpNet], address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    trusted.iter().any(|network| network.contains(&address))
+}
+
+/// The client's address as trusted peers tell it: from the right of `X-Forwarded-For`, the first
+/// that is not trusted itself. What cannot be read ends the search, since everything left of it
+/// may be the client's invention.
+pub(super) fn client_address(headers: &HeaderMap, from: IpAddr, trusted: &[IpNet]) -> IpAddr {
+    let mut client = from;
+    for hop in members(headers, &X_FORWARDED_FOR).rev().take(FORWARDED_HOPS_MAX) {
+        let Some(address) = hop_address(hop) else { return client };
+        client = address;
+        if !is_trusted(trusted, address) {
+            return client;
+        }
+    }
+    client
+}
+
+/// The scheme that a trusted peer states; its own statement is the last.
+pub(super) fn stated_scheme(headers: &HeaderMap) -> Option<Scheme> {
+    let last = headers.get_all(X_FORWARDED_PROTO).iter().last()?;
+    let stated = last.as_bytes().rsplit(|byte| *byte == b',').next()?.trim_ascii();
+    if stated.eq_ignore_ascii_case(b"https") {
+        Some(Scheme::Https)
+    } else if stated.eq_ignore_ascii_case(b"http") {
+        Some(Scheme::Http)
+    } else {
+        None
+    }
+}
+
+/// Whether `Via` or `CDN-Loop` names `node`.
+pub(super) fn passed_before(headers: &HeaderMap, node: &str) -> bool {
+    let names_node =
+        |name: Option<&[u8]>| name.is_some_and(|name| name.eq_ignore_ascii_case(node.as_bytes()));
+    members(headers, &CDN_LOOP)
+        .any(|member| names_node(member.split(|byte| *byte == b';').next().map(<[u8]>::trim_ascii)))
+        || members(headers, &VIA).any(|member| names_node(words(member).nth(1)))
+}
+
+fn members<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl DoubleEndedIterator<Item = &'a [u8]> {
+    headers
+        .get_all(name)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+}
+
+fn words(member: &[u8]) -> impl Iterator<Item = &[u8]> {
+    member.split(|byte| matches!(byte, b' ' | b'\t')).filter(|word| !word.is_empty())
+}
+
+/// One hop of `X-Forwarded-For`: an address, with or without port and brackets.
+fn hop_address(hop: &[u8]) -> Option<IpAddr> {
+    let hop = std::str::from_utf8(hop).ok()?;
+    let literal = hop.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(hop);
+    let address = match literal.parse::<IpAddr>() {
+        Ok(address) => address,
+        Err(_) => hop.parse::<SocketAddr>().ok()?.ip(),
+    };
+    Some(address.to_canonical())
+}
+
+fn remove_overrides(headers: &mut HeaderMap, is_trusted: bool) {
+    // "httpoxy": CGI programs take this field for their own proxy setting.
+    headers.remove("proxy");
+    if is_trusted {
+        return;
+    }
+    let doomed: SmallVec<[HeaderName; 8]> =
+        headers.keys().filter(|name| overrides(name.as_str())).cloned().collect();
+    for name in doomed {
+        headers.remove(name);
+    }
+}
+
+fn overrides(name: &str) -> bool {
+    let dashed;
+    let name = if name.contains('_') {
+        dashed = name.replace('_', "-");
+        &dashed
+    } else {
+        name
+    };
+    name.starts_with("x-forwarded-") || OVERRIDES.contains(&name)
+}
+
+/// `for=…;host="…";proto=…` (RFC 7239 §4): an IPv6 address and an authority with a port are
+/// quoted.
+fn forwarded_element(routed: &Routed) -> String {
+    let mut element = String::with_capacity(80);
+    let written = match routed.peer.to_canonical() {
+        IpAddr::V4(address) => write!(element, "for={address}"),
+        IpAddr::V6(address) => write!(element, "for=\"[{address}]\""),
+    };
+    let written = written
+        .and_then(|()| write!(element, ";host=\"{}\";proto={}", routed.host_str(), routed.scheme.as_str()));
+    written.expect("writing to a string cannot fail");
+    element
+}
+
+/// RFC 9110 §7.6.3: the protocol name is left out for HTTP.
+const fn received_protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_09 => "0.9",
+        Version::HTTP_10 => "1.0",
+        Version::HTTP_2 => "2",
+        Version::HTTP_3 => "3",
+        _ => "1.1",
+    }
+}
+
+/// Adds a member to a list field, as one line.
+fn append(headers: &mut HeaderMap, name: HeaderName, member: &str) {
+    let mut list: Vec<u8> = Vec::with_capacity(64);
+    for line in headers.get_all(&name) {
+        list.extend_from_slice(line.as_bytes());
+        list.extend_from_slice(b", ");
+    }
+    list.extend_from_slice(member.as_bytes());
+    headers.insert(name, value(&list));
+}
+
+fn value(bytes: &[u8]) -> HeaderValue {
+    HeaderValue::from_bytes(bytes).expect("made of field values, addresses and validated names")
+}

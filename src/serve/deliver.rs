@@ -1,0 +1,412 @@
+//! Replies: conditions, ranges, and the fields that say what became of the request.
+
+use super::body::{FillBody, Passing, StoredBody};
+use super::fill::{Arriving, Reader};
+use super::{Cached, Exchange, Fetching, tier_name};
+use crate::body::{Body, UploadFault};
+use crate::config::model::{OriginServer, Site};
+use crate::origin::{FetchError, Fetched};
+use crate::proto::plan::FetchReason;
+use crate::proto::semantics::{
+    self, Boundary, CacheStatus, Condition, FwdReason, Multipart, NotStorable, Ranges, Reuse, Validators,
+};
+use crate::proto::verdict::Verdict;
+use crate::route::{PassReason, Refusal};
+use crate::store::Hit;
+use crate::telemetry::SiteMetrics;
+use http::header::{
+    ACCEPT_RANGES, AGE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
+    HeaderName,
+};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// `Cache-Status` (RFC 9211).
+pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+
+/// Why there is no response to give. The front turns it into one.
+#[derive(Clone, Debug)]
+pub enum Failure {
+    /// A rule or limit refused the request.
+    Refused(Refusal),
+    /// The client wants a stored response only, and none can be used.
+    OnlyIfCached,
+    /// The origin gave none.
+    Origin(Arc<FetchError>),
+    /// The request body did not arrive as it must.
+    Upload(UploadFault),
+    /// The task that fetched for this request ended before its time.
+    Abandoned,
+}
+
+/// What one request came to.
+pub struct Answer {
+    /// The response, or why there is none.
+    pub outcome: Result<Response<Body>, Failure>,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Metric handles of the site, if one was found.
+    pub metrics: Option<Arc<SiteMetrics>>,
+    /// Details for the access log.
+    pub notes: Notes,
+}
+
+/// Details of how an answer came to be, for the access log.
+#[derive(Clone, Debug, Default)]
+pub struct Notes {
+    /// Whether the store had nothing to use.
+    pub missed: bool,
+    /// Why the origin was asked.
+    pub reason: Option<FetchReason>,
+    /// Why the request bypassed the cache.
+    pub pass: Option<PassReason>,
+    /// Whether the request shared another's fetch.
+    pub collapsed: bool,
+    /// Why the response was not stored.
+    pub not_stored: Option<NotStorable>,
+    /// Age of the response in seconds.
+    pub age: Option<u32>,
+    /// Remaining lifetime in seconds, negative when stale.
+    pub ttl: Option<i64>,
+    /// The server that was asked.
+    pub server: Option<OriginServer>,
+    /// Status that the origin gave.
+    pub origin_status: Option<StatusCode>,
+    /// Times that an origin was tried.
+    pub attempts: u32,
+    /// The site that answered.
+    pub site: Option<Arc<Site>>,
+    /// The client's address as trusted peers tell it.
+    pub client: Option<std::net::IpAddr>,
+}
+
+impl Notes {
+    /// The notes on a request of `exchange`.
+    pub(super) fn of(exchange: &Exchange) -> Self {
+        Self {
+            site: Some(Arc::clone(exchange.site())),
+            client: Some(exchange.routed.client),
+            ..Self::default()
+        }
+    }
+
+    /// The named reason behind the verdict.
+    pub fn detail(&self) -> Option<&'static str> {
+        self.not_stored
+            .map(NotStorable::as_str)
+            .or_else(|| self.pass.map(PassReason::as_str))
+            .or_else(|| self.reason.map(FetchReason::as_str))
+    }
+}
+
+impl Answer {
+    /// A refusal before any site was found.
+    pub fn refused(refusal: Refusal) -> Self {
+        Self {
+            outcome: Err(Failure::Refused(refusal)),
+            verdict: Verdict::Refused,
+            metrics: None,
+            notes: Notes::default(),
+        }
+    }
+}
+
+/// The representation that a reply is made of.
+struct Representation {
+    status: StatusCode,
+    fields: HeaderMap,
+    length: Option<u64>,
+}
+
+/// Which bytes of it are sent.
+enum Part {
+    None,
+    Whole,
+    One(Range<u64>),
+    Many(Multipart),
+}
+
+impl Cached {
+    pub(super) fn deliver_stored(mut self, verdict: Verdict) -> Answer {
+        let (hit, reuse) = self.found.take().expect("plan delivers only what was found");
+        let (age, ttl) = age_and_ttl(reuse);
+        let representation = Representation {
+            status: hit.head.status,
+            fields: hit.head.fields(),
+            length: hit.head.length,
+        };
+        let status = self.stored_status(verdict, &hit, ttl);
+        let (part, mut response) = self.reply(representation);
+        let length = hit.head.length.unwrap_or(0);
+        let metrics = Arc::clone(&self.exchange.metrics);
+        *response.body_mut() = match part {
+            Part::None => Body::Empty,
+            Part::Whole => StoredBody::body(hit, 0..length, metrics),
+            Part::One(range) => StoredBody::body(hit, range, metrics),
+            Part::Many(multipart) => multipart_body(multipart, &hit, &metrics),
+        };
+        self.notes.age = Some(age);
+        self.notes.ttl = Some(ttl);
+        self.finish(response, verdict, status, Some(age))
+    }
+
+    pub(super) fn deliver_fill(mut self, verdict: Verdict, fetching: Fetching) -> Answer {
+        let Fetching::Arriving(arriving, reader) = fetching else {
+            unreachable!("plan delivers a fill only after one streams")
+        };
+        self.note_origin(&arriving.server, arriving.draft.status);
+        let ttl = self.lifetime_left(&arriving);
+        let mut status = self.forwarded_status().stored().ttl(ttl).detail("origin");
+        if verdict == Verdict::Origin {
+            status = status.fwd_status(arriving.draft.status);
+        }
+        let status = status.to_value();
+        let age = arriving.draft.initial_age;
+        let representation = Representation {
+            status: arriving.draft.status,
+            fields: arriving.draft.fields.clone(),
+            length: arriving.draft.length,
+        };
+        let (part, mut response) = self.reply(representation);
+        let length = arriving.draft.length;
+        *response.body_mut() = match part {
+            Part::None => Body::Empty,
+            Part::Whole | Part::Many(_) => self.fill_body(arriving, reader, (0, length)),
+            Part::One(range) => self.fill_body(arriving, reader, (range.start, Some(range.end))),
+        };
+        self.notes.age = Some(age);
+        self.notes.ttl = Some(ttl);
+        self.finish(response, verdict, status, Some(age))
+    }
+
+    pub(super) fn deliver_own(mut self, fetching: Fetching) -> Answer {
+        let Fetching::Own(fetched) = fetching else {
+            unreachable!("plan delivers an own response only after one came")
+        };
+        let fetched = *fetched;
+        self.note_origin(&fetched.server, fetched.response.status());
+        self.notes.attempts = fetched.attempts;
+        let detail = self.pass_detail(&fetched);
+        let status = self.forwarded_status().fwd_status(fetched.response.status()).detail(detail).to_value();
+        let response = pass_through(&self.exchange, fetched);
+        self.finish(response, Verdict::Pass, status, None)
+    }
+
+    pub(super) fn only_if_cached(self) -> Answer {
+        self.failed(Failure::OnlyIfCached, Verdict::Refused)
+    }
+
+    pub(super) fn fail(self, fetching: Fetching) -> Answer {
+        let failure = match fetching {
+            Fetching::Failed(failure) => failure,
+            _ => Failure::Abandoned,
+        };
+        self.failed(failure, Verdict::Error)
+    }
+
+    fn failed(self, failure: Failure, verdict: Verdict) -> Answer {
+        Answer { outcome: Err(failure), verdict, metrics: Some(self.exchange.metrics), notes: self.notes }
+    }
+
+    /// Evaluates conditions and ranges, and makes the head of the reply. A range that cannot be
+    /// served as one part of an arriving body is served as the whole.
+    fn reply(&self, mut representation: Representation) -> (Part, Response<Body>) {
+        let request = &self.exchange.facts;
+        let is_ok = representation.status == StatusCode::OK;
+        if is_ok && request.conditional {
+            let validators = Validators::of(representation.status, &representation.fields);
+            match semantics::condition(&self.method, &self.headers, &validators) {
+                Condition::Proceed => {}
+                Condition::NotModified => return (Part::None, not_modified(representation.fields)),
+                Condition::PreconditionFailed => return (Part::None, precondition_failed(representation.fields)),
+            }
+        }
+        let part = match representation.length {
+            Some(length) if is_ok && request.has_range && self.method == Method::GET => {
+                match semantics::ranges(&self.headers, &representation.fields, length) {
+                    Ranges::Whole => Part::Whole,
+                    Ranges::One(range) => Part::One(range),
+                    Ranges::Many(ranges) => {
+                        let boundary = Boundary::of(self.exchange.worker.nonce());
+                        Part::Many(Multipart::new(boundary, &representation.fields, ranges, length))
+                    }
+                    Ranges::Unsatisfiable => return (Part::None, unsatisfiable(length)),
+                }
+            }
+            _ => Part::Whole,
+        };
+        partial_fields(&mut representation, &part);
+        let mut response = Response::new(Body::Empty);
+        *response.status_mut() = representation.status;
+        *response.headers_mut() = representation.fields;
+        (if self.method == Method::HEAD { Part::None } else { part }, response)
+    }
+
+    fn fill_body(&self, arriving: Arc<Arriving>, reader: Reader, range: (u64, Option<u64>)) -> Body {
+        let exchange = &self.exchange;
+        FillBody::body(
+            Arc::clone(&exchange.worker),
+            Arc::clone(exchange.site()),
+            Arc::clone(&exchange.metrics),
+            (arriving, reader),
+            range,
+        )
+    }
+
+    fn stored_status(&self, verdict: Verdict, hit: &Hit, ttl: i64) -> HeaderValue {
+        let node = &self.exchange.snapshot.config.node.name;
+        let status = match verdict {
+            Verdict::Revalidated if self.notes.collapsed => {
+                CacheStatus::forward(node, FwdReason::Stale).collapsed().stored().ttl(ttl).detail(verdict.as_str())
+            }
+            Verdict::Revalidated => CacheStatus::forward(node, FwdReason::Stale)
+                .fwd_status(StatusCode::NOT_MODIFIED)
+                .stored()
+                .ttl(ttl)
+                .detail(verdict.as_str()),
+            Verdict::StaleIfError => {
+                CacheStatus::forward(node, FwdReason::Stale).ttl(ttl).detail(verdict.as_str())
+            }
+            Verdict::StaleWhileRevalidate => CacheStatus::hit(node).ttl(ttl).detail(verdict.as_str()),
+            _ => CacheStatus::hit(node).ttl(ttl).detail(tier_name(hit.tier)),
+        };
+        status.to_value()
+    }
+
+    fn forwarded_status(&self) -> CacheStatus<'_> {
+        let fwd = match self.notes.reason {
+            Some(FetchReason::Revalidate) if self.is_fresh() => FwdReason::Request,
+            Some(FetchReason::Revalidate | FetchReason::Refresh) => FwdReason::Stale,
+            Some(FetchReason::VaryMiss) => FwdReason::VaryMiss,
+            Some(FetchReason::Range) => FwdReason::Partial,
+            _ => FwdReason::UriMiss,
+        };
+        let status = CacheStatus::forward(&self.exchange.snapshot.config.node.name, fwd);
+        if self.notes.collapsed { status.collapsed() } else { status }
+    }
+
+    /// Whether what is stored is fresh, so that only the request demanded to ask the origin.
+    fn is_fresh(&self) -> bool {
+        matches!(self.found, Some((_, Reuse::Validate { ttl: 1.., .. })))
+    }
+
+    fn pass_detail(&mut self, fetched: &Fetched) -> &'static str {
+        let response = &fetched.response;
+        let facts = semantics::ResponseFacts::parse(response.status(), response.headers());
+        let not = semantics::storable(&self.exchange.facts, &facts, self.exchange.routed.policy()).err();
+        self.notes.not_stored = not;
+        not.map_or("pass", NotStorable::as_str)
+    }
+
+    fn lifetime_left(&self, arriving: &Arriving) -> i64 {
+        let draft = &arriving.draft;
+        let lifetime = semantics::lifetime(&arriving.facts, draft.received, self.exchange.routed.policy());
+        i64::from(lifetime.secs) - i64::from(draft.initial_age)
+    }
+
+    fn note_origin(&mut self, server: &OriginServer, status: StatusCode) {
+        self.notes.server = Some(server.clone());
+        self.notes.origin_status = Some(status);
+        self.notes.attempts = self.notes.attempts.max(1);
+    }
+
+    /// Adds the fields that every reply for the cache carries.
+    fn finish(self, mut response: Response<Body>, verdict: Verdict, status: HeaderValue, age: Option<u32>) -> Answer {
+        let headers = response.headers_mut();
+        if let Some(age) = age {
+            headers.insert(AGE, HeaderValue::from(age));
+        }
+        mark(headers, status);
+        Answer { outcome: Ok(response), verdict, metrics: Some(self.exchange.metrics), notes: self.notes }
+    }
+}
+
+/// Adds `Cache-Status` (RFC 9211 §2: appended, the nearest to the client last).
+pub(super) fn mark(headers: &mut HeaderMap, status: HeaderValue) {
+    headers.append(CACHE_STATUS, status);
+}
+
+/// The reply that hands an origin response through.
+pub(super) fn pass_through(exchange: &Exchange, fetched: Fetched) -> Response<Body> {
+    let (mut head, body) = fetched.response.into_parts();
+    semantics::strip_hop_by_hop(&mut head.headers);
+    let body = Passing::body(body, Arc::clone(&exchange.metrics));
+    let mut response = Response::new(body);
+    *response.status_mut() = head.status;
+    *response.headers_mut() = head.headers;
+    response
+}
+
+/// The `Cache-Status` of a request that bypassed the cache.
+pub(super) fn passed_status(exchange: &Exchange, reason: PassReason, status: StatusCode) -> HeaderValue {
+    let fwd = match reason {
+        PassReason::Method => FwdReason::Method,
+        _ => FwdReason::Bypass,
+    };
+    let node = &exchange.snapshot.config.node.name;
+    CacheStatus::forward(node, fwd).fwd_status(status).detail(reason.as_str()).to_value()
+}
+
+const fn age_and_ttl(reuse: Reuse) -> (u32, i64) {
+    match reuse {
+        Reuse::Fresh { age, ttl }
+        | Reuse::StaleWhileRevalidate { age, ttl }
+        | Reuse::Validate { age, ttl, .. } => (age, ttl),
+    }
+}
+
+/// 304 with the fields of RFC 9110 §15.4.5: all but those that describe the missing content.
+fn not_modified(mut fields: HeaderMap) -> Response<Body> {
+    for name in [CONTENT_LENGTH, CONTENT_TYPE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_RANGE] {
+        fields.remove(name);
+    }
+    let mut response = Response::new(Body::Empty);
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    *response.headers_mut() = fields;
+    response
+}
+
+fn precondition_failed(fields: HeaderMap) -> Response<Body> {
+    let mut response = not_modified(fields);
+    *response.status_mut() = StatusCode::PRECONDITION_FAILED;
+    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(0));
+    response
+}
+
+fn unsatisfiable(length: u64) -> Response<Body> {
+    let mut response = Response::new(Body::Empty);
+    *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
+    response.headers_mut().insert(CONTENT_RANGE, semantics::unsatisfied_range(length));
+    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(0));
+    response
+}
+
+/// Sets status, length and range fields for the part that is sent.
+fn partial_fields(representation: &mut Representation, part: &Part) {
+    let Some(length) = representation.length else { return };
+    let fields = &mut representation.fields;
+    match part {
+        Part::None | Part::Whole => {
+            if !representation.status.is_informational() && representation.status != StatusCode::NO_CONTENT {
+                fields.insert(CONTENT_LENGTH, HeaderValue::from(length));
+            }
+            return;
+        }
+        Part::One(range) => {
+            fields.insert(CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
+            fields.insert(CONTENT_RANGE, semantics::content_range(range, length));
+        }
+        Part::Many(multipart) => {
+            fields.insert(CONTENT_LENGTH, HeaderValue::from(multipart.content_length()));
+            fields.insert(CONTENT_TYPE, multipart.content_type());
+        }
+    }
+    fields.entry(ACCEPT_RANGES).or_insert(HeaderValue::from_static("bytes"));
+    representation.status = StatusCode::PARTIAL_CONTENT;
+}
+
+/// The parts of a multipart reply, one after the other.
+fn multipart_body(multipart: Multipart, hit: &Hit, metrics: &Arc<SiteMetrics>) -> Body {
+    super::body::Parts::body(multipart, hit.clone(), Arc::clone(metrics))
+}

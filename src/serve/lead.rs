@@ -1,0 +1,294 @@
+//! Asking the origin for the cache: one request, its classification, and the body's way into the
+//! fill and the store.
+
+use super::Worker;
+use super::deliver::Failure;
+use super::fill::{Arriving, Leader, WINDOW_BYTES};
+use crate::body::Body;
+use crate::config::model::Site;
+use crate::origin::{FetchError, Fetched};
+use crate::proto::key::{self, CacheKey, ObjectId, Pin as VersionPin};
+use crate::proto::object::{HeadDraft, PurgePosition};
+use crate::proto::plan::FetchReason;
+use crate::proto::semantics::{
+    self, CachePolicy, ContentRange, NotStorable, RequestFacts, ResponseFacts, StoreReason, Vary, VaryList,
+};
+use crate::store::{Filling, Hit};
+use crate::telemetry::SiteMetrics;
+use futures_util::FutureExt;
+use http::header::{CONTENT_RANGE, IF_RANGE, RANGE};
+use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use http_body::Body as HttpBody;
+use http_body_util::BodyExt;
+use std::sync::Arc;
+
+/// Bytes after which readers are woken even while more bytes are at hand.
+const WAKE_BYTES: usize = 64 << 10;
+
+/// Everything that a fetch for the cache needs; independent of the client that caused it.
+#[derive(Clone)]
+pub struct Asking {
+    /// The site.
+    pub site: Arc<Site>,
+    /// Its metrics.
+    pub metrics: Arc<SiteMetrics>,
+    /// What may be stored.
+    pub policy: CachePolicy,
+    /// The key and its identity.
+    pub key: CacheKey,
+    /// Identity of the object.
+    pub object: ObjectId,
+    /// What the client's request says of caching.
+    pub request: RequestFacts,
+    /// The client's fields, by which the response's `Vary` selects.
+    pub selecting: HeaderMap,
+    /// Head of the request to the origin, unconditional and for the whole body.
+    pub forward: Request<()>,
+    /// The stored version to validate.
+    pub stale: Option<Hit>,
+    /// Why the origin is asked.
+    pub reason: FetchReason,
+}
+
+/// What an origin response means for the cache.
+enum Classified {
+    /// It may be stored.
+    Store(StoreReason, Option<VaryList>),
+    /// It must not.
+    Pass(NotStorable),
+    /// It validates the stored version.
+    Refresh(Hit),
+    /// It is a 304 that validates nothing: ask again without conditions.
+    Again,
+}
+
+/// Fetches for a fill, from request to end of body. Runs as a task of the worker that missed.
+pub async fn lead(worker: Arc<Worker>, asking: Asking, leader: Leader) {
+    match ask(&worker, &asking).await {
+        Err(error) => leader.failed(Failure::Origin(error.into())),
+        Ok((fetched, Classified::Refresh(hit))) => {
+            let hit = refresh(&worker, &asking, &hit, fetched).await;
+            leader.refreshed(hit);
+        }
+        Ok((fetched, Classified::Store(reason, vary))) => {
+            store(worker, &asking, leader, (fetched, reason, vary)).await;
+        }
+        Ok((fetched, classified)) => {
+            if let Classified::Pass(not_storable) = classified {
+                asking.metrics.not_stored.inc(not_storable as usize);
+            }
+            worker.node.known.uncacheable(asking.object, worker.node.clock.now().wall);
+            let server_error = is_server_error(fetched.response.status());
+            leader.not_stored(fetched, server_error);
+        }
+    }
+}
+
+/// Takes over a response that a request of its own brought, if it may be stored.
+pub fn adopt(worker: &Arc<Worker>, asking: Asking, fetched: Fetched) -> Result<super::fill::Reader, Box<Fetched>> {
+    let Classified::Store(reason, vary) = classify(&asking, &fetched) else {
+        if fetched.response.status() != StatusCode::NOT_MODIFIED {
+            worker.node.known.uncacheable(asking.object, worker.node.clock.now().wall);
+        }
+        return Err(Box::new(fetched));
+    };
+    let (leader, reader) = worker.node.fills.alone(asking.object);
+    let own = Arc::clone(worker);
+    worker.spawner.spawn(async move { store(own, &asking, leader, (fetched, reason, vary)).await });
+    Ok(reader)
+}
+
+/// Whether a response with this status is one for which `stale-if-error` stands in (RFC 5861 §4).
+pub fn is_server_error(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 500 | 502 | 503 | 504)
+}
+
+/// Asks, conditionally if a stored version has validators; asks again without conditions, once, if
+/// the answer was a 304 that fits nothing stored (RFC 9111 §4.3.4).
+async fn ask(worker: &Worker, asking: &Asking) -> Result<(Fetched, Classified), FetchError> {
+    let mut request = asking.request_to_origin();
+    let conditional =
+        asking.stale.as_ref().is_some_and(|hit| semantics::make_conditional(request.headers_mut(), &hit.head.fields()));
+    let fetched = fetch(worker, asking, request).await?;
+    let classified = classify(asking, &fetched);
+    if !(conditional && matches!(classified, Classified::Again)) {
+        return Ok((fetched, classified));
+    }
+    drop(fetched);
+    let fetched = fetch(worker, asking, asking.request_to_origin()).await?;
+    let classified = classify(asking, &fetched);
+    Ok((fetched, classified))
+}
+
+async fn fetch(worker: &Worker, asking: &Asking, request: Request<Body>) -> Result<Fetched, FetchError> {
+    asking.metrics.origin_fetches.inc(asking.reason as usize);
+    let fetched = worker.origins.fetch(&asking.site.origin, request, None).await;
+    if let Err(error) = &fetched {
+        asking.metrics.origin_failures.inc(error.kind() as usize);
+    }
+    fetched
+}
+
+fn classify(asking: &Asking, fetched: &Fetched) -> Classified {
+    let response = &fetched.response;
+    if response.status() == StatusCode::NOT_MODIFIED {
+        return match &asking.stale {
+            Some(hit) if semantics::validates(&hit.head.fields(), response.headers()) => {
+                Classified::Refresh(hit.clone())
+            }
+            _ => Classified::Again,
+        };
+    }
+    let facts = ResponseFacts::parse(response.status(), response.headers());
+    match semantics::storable(&asking.request, &facts, &asking.policy) {
+        Err(not) => Classified::Pass(not),
+        Ok(reason) => match Vary::of(response.headers()) {
+            Vary::Star => Classified::Pass(NotStorable::VaryStar),
+            Vary::None => Classified::Store(reason, None),
+            Vary::Fields(list) => Classified::Store(reason, Some(list)),
+        },
+    }
+}
+
+/// Brings a stored version up to date with a 304 (RFC 9111 §3.2, §4.3.4).
+async fn refresh(worker: &Worker, asking: &Asking, hit: &Hit, fetched: Fetched) -> Hit {
+    let (request_sent, received) = (fetched.request_sent, fetched.received);
+    let update = fetched.response.into_parts().0.headers;
+    let Ok(mut draft) = hit.head.to_draft() else { return hit.clone() };
+    draft.fields = semantics::merge_304(&draft.fields, &update);
+    draft.received = received;
+    let facts = ResponseFacts::parse(StatusCode::NOT_MODIFIED, &update);
+    draft.initial_age = semantics::corrected_initial_age(&facts, request_sent, received);
+    let hit = worker.node.store.refresh(hit, draft).await;
+    worker.node.known.storable(asking.object, worker.node.store.vary(asking.object));
+    hit
+}
+
+/// Streams a storable response into its fill and the store.
+async fn store(
+    worker: Arc<Worker>,
+    asking: &Asking,
+    leader: Leader,
+    (fetched, reason, vary): (Fetched, StoreReason, Option<VaryList>),
+) {
+    let (head, body) = fetched.response.into_parts();
+    let facts = ResponseFacts::parse(head.status, &head.headers);
+    let length = body.size_hint().exact();
+    let object = asking.object;
+    let selecting = vary.as_ref().map(|vary| vary.selecting(&asking.selecting)).unwrap_or_default();
+    let variant = vary
+        .as_ref()
+        .map_or_else(|| key::variant(object, std::iter::empty()), |vary| vary.variant(object, &asking.selecting));
+    let nonce = worker.nonce();
+    let pin = semantics::strong_etag(&head.headers).map_or(VersionPin::Nonce(nonce), VersionPin::StrongEtag);
+    let mut fields = semantics::storable_fields(&head.headers);
+    semantics::ensure_date(&mut fields, fetched.received);
+    let draft = HeadDraft {
+        version: key::version(object, variant, pin),
+        variant,
+        key: asking.key.clone(),
+        selecting,
+        status: head.status,
+        fields,
+        length,
+        received: fetched.received,
+        initial_age: semantics::corrected_initial_age(&facts, fetched.request_sent, fetched.received),
+        position: PurgePosition::default(),
+        reason,
+        personal: semantics::personal(&asking.request, &facts),
+    };
+    worker.node.known.storable(object, vary.clone());
+    let filling = worker.node.store.begin(draft.clone());
+    let partial = filling.partial();
+    let arriving = Arc::new(Arriving { draft, facts, vary, partial, server: fetched.server });
+    leader.stream(Arc::clone(&arriving));
+    pump(leader, arriving, filling, body).await;
+}
+
+/// Moves the body into the window and the store. Readers are woken when 64 KiB have gathered or when
+/// no more bytes are at hand, whichever is first.
+async fn pump(leader: Leader, arriving: Arc<Arriving>, mut filling: Filling, mut body: Body) {
+    let (mut received, mut unwoken) = (0u64, 0usize);
+    loop {
+        let frame = match body.frame().now_or_never() {
+            Some(frame) => frame,
+            None => {
+                leader.wake();
+                unwoken = 0;
+                body.frame().await
+            }
+        };
+        let bytes = match frame {
+            None => break,
+            Some(Err(_)) => return leader.broken(arriving, "upstream body failed"),
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(bytes) => bytes,
+                Err(_trailers) => continue,
+            },
+        };
+        if !leader.has_readers() && !worth_finishing(received, arriving.draft.length) {
+            return leader.broken(arriving, "abandoned by all readers");
+        }
+        received += bytes.len() as u64;
+        unwoken += bytes.len();
+        leader.push(bytes.clone(), !filling.is_lost()).await;
+        if unwoken >= WAKE_BYTES {
+            leader.wake();
+            unwoken = 0;
+        }
+        filling.append(&bytes).await;
+    }
+    if arriving.draft.length.is_some_and(|length| length != received) {
+        return leader.broken(arriving, "body has not its stated length");
+    }
+    let hit = filling.seal().await.ok();
+    leader.complete(arriving, hit);
+}
+
+/// Whether a body that nobody waits for any more is fetched to its end (design §5): it is small, or
+/// more than half of it has come.
+fn worth_finishing(received: u64, length: Option<u64>) -> bool {
+    match length {
+        Some(length) => length <= WINDOW_BYTES || received >= length / 2,
+        None => received <= WINDOW_BYTES,
+    }
+}
+
+/// The rest of an arriving version from `offset` on, asked of the server that it comes from. `None`
+/// if the version has no strong validator, or is not what the server has any more: bytes of two
+/// versions are never spliced (RFC 9110 §13.1.5).
+pub async fn range_from(worker: &Worker, site: &Arc<Site>, arriving: &Arriving, offset: u64) -> Option<Body> {
+    let etag = semantics::strong_etag(&arriving.draft.fields)?.to_vec();
+    let parts = key::decode(arriving.draft.key.as_bytes())?;
+    let mut request = Request::get(parts.path).body(Body::Empty).ok()?;
+    let host = site.origin.host.as_deref().unwrap_or(parts.host);
+    let headers = request.headers_mut();
+    headers.insert(http::header::HOST, HeaderValue::from_str(host).ok()?);
+    headers.insert(RANGE, HeaderValue::from_str(&format!("bytes={offset}-")).ok()?);
+    headers.insert(IF_RANGE, HeaderValue::from_bytes(&etag).ok()?);
+    for selecting in &arriving.draft.selecting {
+        if let Some(value) = &selecting.value {
+            headers.insert(selecting.name.clone(), HeaderValue::from_maybe_shared(value.clone()).ok()?);
+        }
+    }
+    if let Some(metrics) = worker.site_metrics(&site.name) {
+        metrics.origin_fetches.inc(FetchReason::Laggard as usize);
+    }
+    let fetched = worker.origins.fetch(&site.origin, request, Some(&arriving.server)).await.ok()?;
+    let headers = fetched.response.headers();
+    let range = headers.get(CONTENT_RANGE).and_then(semantics::parse_content_range);
+    let starts = matches!(range, Some(ContentRange::Satisfied { range, .. }) if range.start == offset);
+    let same = semantics::strong_etag(headers) == Some(&etag[..]);
+    (fetched.response.status() == StatusCode::PARTIAL_CONTENT && starts && same)
+        .then(|| fetched.response.into_body())
+}
+
+impl Asking {
+    fn request_to_origin(&self) -> Request<Body> {
+        let mut request = Request::new(Body::Empty);
+        *request.method_mut() = self.forward.method().clone();
+        *request.uri_mut() = self.forward.uri().clone();
+        *request.headers_mut() = self.forward.headers().clone();
+        request
+    }
+}

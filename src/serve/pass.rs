@@ -1,0 +1,165 @@
+//! Requests in which the cache has no part: forwarded as they are, streamed both ways. Unsafe methods
+//! that succeed invalidate what is stored (RFC 9111 §4.4); upgrades become tunnels.
+
+use super::deliver::{Answer, Failure, Notes, mark, pass_through, passed_status};
+use super::{Exchange, Node};
+use crate::body::{Body, UploadFault, UploadState};
+use crate::origin::{FetchError, Fetched};
+use crate::proto::key::{CacheKey, KeyParts};
+use crate::proto::plan::FetchReason;
+use crate::proto::semantics;
+use crate::proto::verdict::Verdict;
+use crate::route::PassReason;
+use http::header::{CONNECTION, TE, UPGRADE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+
+/// Silence in both directions after which a tunnel is closed.
+pub const TUNNEL_IDLE: Duration = Duration::from_secs(600);
+/// Bytes read at once in each direction of a tunnel.
+const TUNNEL_BUFFER: usize = 16 << 10;
+
+/// Forwards `request` to the origin and its response to the client.
+pub(super) async fn forward(exchange: Exchange, mut request: Request<Body>, reason: PassReason) -> Answer {
+    let upgrade = (reason == PassReason::Upgrade).then(|| hyper::upgrade::on(&mut request));
+    let (head, body) = request.into_parts();
+    let upload = head.extensions.get::<UploadState>().cloned().unwrap_or_default();
+    if let Some(fault) = upload.fault() {
+        return refused_upload(exchange, fault);
+    }
+    let method = head.method.clone();
+    let protocol = head.headers.get(UPGRADE).cloned();
+    let mut to_origin = origin_head(&exchange, head.method, head.headers).map(|()| body);
+    if let (Some(_), Some(protocol)) = (&upgrade, &protocol) {
+        upgrade_fields(to_origin.headers_mut(), protocol.clone());
+    }
+    exchange.metrics.origin_fetches.inc(FetchReason::Pass as usize);
+    let mut notes = Notes::of(&exchange);
+    notes.pass = Some(reason);
+    match exchange.worker.origins.fetch(&exchange.site().origin, to_origin, None).await {
+        Err(error) => failed(exchange, error, upload.fault(), notes),
+        Ok(fetched) => {
+            notes.server = Some(fetched.server.clone());
+            notes.origin_status = Some(fetched.response.status());
+            notes.attempts = fetched.attempts;
+            invalidate(&exchange, &method, fetched.response.status(), fetched.response.headers()).await;
+            let response = respond(&exchange, fetched, upgrade, reason);
+            Answer { outcome: Ok(response), verdict: Verdict::Pass, metrics: Some(exchange.metrics), notes }
+        }
+    }
+}
+
+fn failed(exchange: Exchange, error: FetchError, fault: Option<UploadFault>, notes: Notes) -> Answer {
+    if let Some(fault) = fault {
+        return refused_upload(exchange, fault);
+    }
+    exchange.metrics.origin_failures.inc(error.kind() as usize);
+    let failure = Failure::Origin(error.into());
+    Answer { outcome: Err(failure), verdict: Verdict::Error, metrics: Some(exchange.metrics), notes }
+}
+
+fn refused_upload(exchange: Exchange, fault: UploadFault) -> Answer {
+    let (failure, notes) = (Failure::Upload(fault), Notes::of(&exchange));
+    Answer { outcome: Err(failure), verdict: Verdict::Refused, metrics: Some(exchange.metrics), notes }
+}
+
+fn respond(exchange: &Exchange, mut fetched: Fetched, upgrade: Option<OnUpgrade>, reason: PassReason) -> Response<Body> {
+    let status = fetched.response.status();
+    let tunnel = match upgrade {
+        Some(client) if status == StatusCode::SWITCHING_PROTOCOLS => {
+            let protocol = fetched.response.headers().get(UPGRADE).cloned();
+            Some((client, hyper::upgrade::on(&mut fetched.response), protocol))
+        }
+        _ => None,
+    };
+    let mut response = pass_through(exchange, fetched);
+    let cache_status = passed_status(exchange, reason, status);
+    mark(response.headers_mut(), cache_status);
+
+    if let Some((client, origin, protocol)) = tunnel {
+        if let Some(protocol) = protocol {
+            upgrade_fields(response.headers_mut(), protocol);
+        }
+        *response.body_mut() = Body::Empty;
+        exchange.worker.spawner.spawn(tunnel_when_upgraded(client, origin));
+    }
+    response
+}
+
+fn upgrade_fields(headers: &mut HeaderMap, protocol: HeaderValue) {
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, protocol);
+}
+
+/// Head of the request that the origin gets for the client's: end-to-end fields, and what the origin
+/// is told about the client.
+pub(super) fn origin_head(exchange: &Exchange, method: Method, mut headers: HeaderMap) -> Request<()> {
+    let trailers = headers.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
+    semantics::strip_hop_by_hop(&mut headers);
+    if trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    exchange.snapshot.router.forward_headers(&exchange.routed, &mut headers);
+    let mut request = Request::new(());
+    *request.method_mut() = method;
+    *request.uri_mut() = Uri::from(exchange.routed.target.clone());
+    *request.headers_mut() = headers;
+    request
+}
+
+/// Invalidates the target and what `Location` and `Content-Location` name on the same host, if the
+/// method is unsafe and succeeded. Done before the client sees the response.
+async fn invalidate(exchange: &Exchange, method: &Method, status: StatusCode, fields: &HeaderMap) {
+    if !semantics::invalidates(method, status) {
+        return;
+    }
+    let routed = &exchange.routed;
+    let node = &exchange.worker.node;
+    drop_object(node, &routed.key).await;
+    let (host, target) = (routed.host_str(), routed.target.as_str());
+    for path in semantics::invalidation_targets(routed.scheme, host, target, fields) {
+        let parts = KeyParts { site: &routed.site.name, scheme: routed.scheme, host, path: &path };
+        drop_object(node, &CacheKey::new(parts)).await;
+    }
+}
+
+async fn drop_object(node: &Arc<Node>, key: &CacheKey) {
+    let object = key.object();
+    node.fills.doom(object);
+    node.store.invalidate(object).await;
+}
+
+/// Copies both ways once both sides have switched protocols. Ends when a side closes, fails, or both
+/// are silent for [`TUNNEL_IDLE`].
+async fn tunnel_when_upgraded(client: OnUpgrade, origin: OnUpgrade) {
+    let (Ok(client), Ok(origin)) = tokio::join!(client, origin) else { return };
+    let (client_read, client_write) = tokio::io::split(TokioIo::new(client));
+    let (origin_read, origin_write) = tokio::io::split(TokioIo::new(origin));
+    let moved = AtomicU64::new(0);
+    tokio::join!(copy(client_read, origin_write, &moved), copy(origin_read, client_write, &moved));
+}
+
+type Side = TokioIo<Upgraded>;
+
+async fn copy(mut from: ReadHalf<Side>, mut to: WriteHalf<Side>, moved: &AtomicU64) {
+    let mut buffer = vec![0; TUNNEL_BUFFER];
+    loop {
+        let before = moved.load(Ordering::Relaxed);
+        match tokio::time::timeout(TUNNEL_IDLE, from.read(&mut buffer)).await {
+            Ok(Ok(length)) if length > 0 => {
+                moved.fetch_add(length as u64, Ordering::Relaxed);
+                if to.write_all(&buffer[..length]).await.is_err() || to.flush().await.is_err() {
+                    break;
+                }
+            }
+            Err(_) if moved.load(Ordering::Relaxed) != before => {}
+            _ => break,
+        }
+    }
+    let _ = to.shutdown().await;
+}

@@ -1,0 +1,165 @@
+//! Closed label vocabularies: one enum each, named in one place.
+
+use crate::proto::verdict::Source;
+use std::marker::PhantomData;
+
+/// An enum whose values label a metric.
+pub trait Label: Copy + 'static {
+    /// All values in the order of their discriminants.
+    const ALL: &'static [Self];
+    /// The one name of this value.
+    fn as_str(self) -> &'static str;
+    /// Position in [`ALL`](Self::ALL).
+    fn position(self) -> usize;
+}
+
+/// One handle for each value of an enum.
+pub struct PerLabel<L, M> {
+    children: Box<[M]>,
+    label: PhantomData<L>,
+}
+
+impl<L: Label, M> PerLabel<L, M> {
+    /// Resolves a handle for each value.
+    pub(super) fn new(child: impl Fn(&'static str) -> M) -> Self {
+        let children = L::ALL.iter().map(|label| child(label.as_str())).collect();
+        Self { children, label: PhantomData }
+    }
+
+    /// The handle of `label`.
+    pub fn of(&self, label: L) -> &M {
+        &self.children[label.position()]
+    }
+}
+
+macro_rules! label {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($(#[$variant_doc])* $variant,)+ }
+
+        impl $name {
+            /// The one name of this value.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+        }
+
+        impl Label for $name {
+            const ALL: &'static [Self] = &[$(Self::$variant,)+];
+            fn as_str(self) -> &'static str { Self::as_str(self) }
+            fn position(self) -> usize { self as usize }
+        }
+    };
+}
+
+label! {
+    /// The listener that a client connected to.
+    ListenerKind {
+        /// Plain HTTP.
+        Http = "http",
+        /// HTTP over TLS.
+        Https = "https",
+    }
+}
+label! {
+    /// The HTTP version that a connection speaks.
+    HttpVersion {
+        /// HTTP/1.0 or 1.1.
+        H1 = "h1",
+        /// HTTP/2.
+        H2 = "h2",
+    }
+}
+label! {
+    /// The limit that closed a connection at once.
+    Shed {
+        /// Connections of the node.
+        Node = "node",
+        /// Connections of one client address.
+        Address = "address",
+    }
+}
+label! {
+    /// How a TLS handshake failed.
+    HandshakeFailure {
+        /// It was not done in time.
+        Timeout = "timeout",
+        /// The client closed or reset the connection.
+        Closed = "closed",
+        /// No agreement: versions, suites, names, or bytes that are not TLS.
+        Protocol = "protocol",
+    }
+}
+label! {
+    /// Whether an operation did what it should.
+    Outcome {
+        /// It did.
+        Success = "success",
+        /// It changed nothing.
+        Failure = "failure",
+    }
+}
+
+/// The class of a response status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatusClass {
+    /// No response head was sent.
+    None,
+    /// 101.
+    Informational,
+    /// 2xx.
+    Success,
+    /// 3xx.
+    Redirection,
+    /// 4xx.
+    ClientError,
+    /// 5xx, and anything that is no status.
+    ServerError,
+}
+
+impl StatusClass {
+    /// All classes in the order of their metrics.
+    pub const ALL: [Self; 6] = [
+        Self::None,
+        Self::Informational,
+        Self::Success,
+        Self::Redirection,
+        Self::ClientError,
+        Self::ServerError,
+    ];
+
+    /// The class of a status.
+    pub const fn of(status: Option<u16>) -> Self {
+        match status {
+            None => Self::None,
+            Some(100..=199) => Self::Informational,
+            Some(200..=299) => Self::Success,
+            Some(300..=399) => Self::Redirection,
+            Some(400..=499) => Self::ClientError,
+            Some(_) => Self::ServerError,
+        }
+    }
+
+    /// The one name of this class.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Informational => "1xx",
+            Self::Success => "2xx",
+            Self::Redirection => "3xx",
+            Self::ClientError => "4xx",
+            Self::ServerError => "5xx",
+        }
+    }
+}
+
+impl Label for Source {
+    const ALL: &'static [Self] = &Self::ALL;
+    fn as_str(self) -> &'static str {
+        Self::as_str(self)
+    }
+    fn position(self) -> usize {
+        self as usize
+    }
+}
