@@ -151,7 +151,14 @@ impl RawSite {
             rules.map(|(index, rule)| rule.validate(&format!("{key}.rules[{index}]"), &policy, check));
         let rules = rules.collect();
         let tls = self.tls.as_ref().and_then(|tls| tls.validate(&format!("{key}.tls"), check));
-        Site { name: self.name.clone(), hosts, tls, policy, rules, origin: self.origin_group(key, check).into() }
+        Site {
+            name: self.name.clone(),
+            hosts,
+            tls,
+            policy,
+            rules,
+            origin: self.origin_group(key, check).into(),
+        }
     }
 
     fn origin_group(self, key: &str, check: &mut Check<'_>) -> OriginGroup {
