@@ -128,8 +128,21 @@ fn files_and_functions_stay_small() {
         for (number, line) in lines.iter().enumerate() {
             let text = line.trim_start();
             let indent = &line[..line.len() - text.len()];
-            let begins = ["fn ", "pub fn ", "async fn ", "pub async fn ", "pub(super) fn ", "pub(crate) fn ", "pub(super) async fn ", "pub const fn ", "const fn "];
-            if open.is_none() && begins.iter().any(|begin| text.starts_with(begin)) && !text.ends_with([';', '}']) {
+            let begins = [
+                "fn ",
+                "pub fn ",
+                "async fn ",
+                "pub async fn ",
+                "pub(super) fn ",
+                "pub(crate) fn ",
+                "pub(super) async fn ",
+                "pub const fn ",
+                "const fn ",
+            ];
+            if open.is_none()
+                && begins.iter().any(|begin| text.starts_with(begin))
+                && !text.ends_with([';', '}'])
+            {
                 open = Some((number, format!("{indent}}}")));
             }
             if let Some((from, end)) = &open

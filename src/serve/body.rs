@@ -1,9 +1,9 @@
 //! Bodies of replies: read from the store, or from a fill as it arrives. Bytes are counted by their
 //! source when they are handed to the connection.
 
+use super::Worker;
 use super::fill::{Arriving, Piece, Reader};
 use super::lead;
-use super::Worker;
 use crate::body::{Body, BodyError};
 use crate::config::model::Site;
 use crate::proto::object::layout::{record_at, record_span};
@@ -81,7 +81,8 @@ impl HttpBody for StoredBody {
             Err(error) => return Poll::Ready(Some(Err(BodyError::Stored(error.as_str())))),
         };
         let from = (this.left.start - record_span(index).start) as usize;
-        let to = record.len().min(from + usize::try_from(this.left.end - this.left.start).unwrap_or(usize::MAX));
+        let to =
+            record.len().min(from + usize::try_from(this.left.end - this.left.start).unwrap_or(usize::MAX));
         if from >= to {
             return Poll::Ready(Some(Err(BodyError::Stored("record too short"))));
         }

@@ -68,7 +68,12 @@ fn refused_upload(exchange: Exchange, fault: UploadFault) -> Answer {
     Answer { outcome: Err(failure), verdict: Verdict::Refused, metrics: Some(exchange.metrics), notes }
 }
 
-fn respond(exchange: &Exchange, mut fetched: Fetched, upgrade: Option<OnUpgrade>, reason: PassReason) -> Response<Body> {
+fn respond(
+    exchange: &Exchange,
+    mut fetched: Fetched,
+    upgrade: Option<OnUpgrade>,
+    reason: PassReason,
+) -> Response<Body> {
     let status = fetched.response.status();
     let tunnel = match upgrade {
         Some(client) if status == StatusCode::SWITCHING_PROTOCOLS => {

@@ -47,6 +47,13 @@ impl Vary {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VaryList(Arc<[HeaderName]>);
 
+impl FromIterator<HeaderName> for VaryList {
+    /// The list of names that were read back from a stored head, in their order there.
+    fn from_iter<I: IntoIterator<Item = HeaderName>>(names: I) -> Self {
+        Self(names.into_iter().collect())
+    }
+}
+
 impl VaryList {
     /// The names.
     pub fn names(&self) -> &[HeaderName] {
