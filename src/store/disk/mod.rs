@@ -16,8 +16,6 @@ mod segments;
 mod writer;
 
 #[cfg(test)]
-mod ram_device;
-#[cfg(test)]
 mod tests;
 
 pub use crate::proto::segment::{Place, RecordId, RecordKind};
