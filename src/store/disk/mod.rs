@@ -89,7 +89,8 @@ pub struct Found {
 pub enum Fate {
     /// Nobody needs it; the owner has forgotten this place.
     Gone,
-    /// It is in use and was asked for of late: write it again elsewhere, then call `Owner::moved`.
+    /// It is in use and was asked for of late: it is written again elsewhere, and `Owner::moved`
+    /// or `Owner::lost` is called.
     Keep,
 }
 

@@ -265,7 +265,8 @@ impl Recovered {
                     "a disk segment is damaged; some records are lost"
                 );
             }
-            aged.segment.set_used(scan.position().max(HEADER_BLOCK));
+            let used = scan.position();
+            aged.segment.set_used(if used > HEADER_BLOCK { used } else { 0 });
             self.shared.insert(Arc::clone(&aged.segment));
             self.sealed.push_back(aged.segment);
         }

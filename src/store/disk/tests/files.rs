@@ -84,6 +84,23 @@ async fn reopened(
 }
 
 #[tokio::test]
+async fn an_empty_payload_is_read_as_such() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let disk = open_files(folder.path(), SMALL, &owner(0)).await.expect("the store opens");
+    let (sender, receiver) = oneshot::channel();
+    let (kind, id) = (RecordKind::Slice, id(1, 1));
+    let record = NewRecord { kind, id, position: PurgePosition(0), expiry: 0, payload: Bytes::new() };
+    let done = move |result| sender.send(result).expect("the test waits");
+    disk.append(record, done).await.expect("queued");
+    let place = receiver.await.expect("told").expect("written");
+    assert_eq!(disk.read(place, &id).await.expect("read"), Bytes::new());
+    let segment = disk.0.shared.segment(place.segment).expect("it exists");
+    let mut header = [0; 96];
+    let mut parts = [io::IoSliceMut::new(&mut header), io::IoSliceMut::new(&mut [])];
+    segment.file.read(&mut parts, u64::from(place.offset)).expect("read by the slower way too");
+}
+
+#[tokio::test]
 async fn a_second_process_is_told_which_folder_is_taken() {
     let folder = tempfile::tempdir().expect("a folder");
     let owner = owner(0);

@@ -1,9 +1,10 @@
 //! The rules of the doors: what is refused, what waits, what is kept.
 
-use super::ram_device::Event;
+use super::ram_device::{Event, Fault};
 use super::*;
 use crate::proto::segment::{HEADER_BLOCK, MAJOR, SegmentHeader, StoreId};
 use std::future::Future;
+use std::io;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
@@ -78,6 +79,39 @@ async fn what_is_queued_before_the_start_is_written_and_close_waits_for_it() {
     let reopened = TestOwner::new(&device, 0);
     let disk = open(&device, SMALL, &reopened).await;
     assert_eq!(contents(&disk, &reopened).await.len(), 20);
+}
+
+#[tokio::test]
+async fn closing_a_tier_whose_device_fails_tells_everyone_and_ends() {
+    let device = RamDevice::new(Files::new());
+    let disk = unstarted(&device).await;
+    let owner = TestOwner::new(&device, 0);
+    let mut waiting = Vec::new();
+    for object in 0..20 {
+        waiting.push(begin(&disk, &owner, Op::Put(id(object, 1), 1), 300_000).await);
+    }
+    device.set_fault(Some(Fault { call: 0, lasting: true, kind: io::ErrorKind::Other }));
+    // Closed before the writer has begun.
+    disk.0.queue.stop(DiskState::Closed);
+    let weak: Weak<dyn Owner> = Arc::downgrade(&(Arc::clone(&owner) as Arc<dyn Owner>));
+    disk.start(weak);
+    disk.close().await.expect("the writer ends");
+    for done in waiting {
+        assert_eq!(done.await.expect("told"), Err(AppendError::ReadOnly));
+    }
+}
+
+#[tokio::test]
+async fn a_panic_of_the_owner_ends_writing_but_strands_nobody() {
+    let device = RamDevice::new(Files::new());
+    let disk = unstarted(&device).await;
+    let owner = TestOwner::new(&device, 0);
+    disk.append(record(payload(1, 100)), |_| panic!("a test")).await.expect("queued");
+    let done = begin(&disk, &owner, Op::Put(id(1, 1), 1), 100).await;
+    let weak: Weak<dyn Owner> = Arc::downgrade(&(Arc::clone(&owner) as Arc<dyn Owner>));
+    disk.start(weak);
+    assert_eq!(done.await.expect("told"), Err(AppendError::Closed));
+    assert!(matches!(disk.close().await, Err(DiskError::Stopped)));
 }
 
 #[tokio::test]
