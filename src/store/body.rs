@@ -232,6 +232,11 @@ impl Body {
         drop(held);
     }
 
+    #[cfg(test)]
+    pub(super) fn stay(&self, index: u32) -> Option<MemoryKey> {
+        self.parts.lock().held.get(&index)?.tracked.as_ref().map(Tracked::key)
+    }
+
     /// Where each slice is.
     pub(super) fn whereabouts(&self) -> Vec<Whereabouts> {
         let parts = self.parts.lock();

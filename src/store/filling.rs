@@ -8,7 +8,7 @@ use super::body::{Body, Left};
 use super::disk::{AppendError, NewRecord, Place, RecordId, RecordKind};
 use super::hit::{Hit, Tier};
 use super::index::{Anchor, SEAL_INDEX, Variant, lean_id};
-use super::inner::Inner;
+use super::inner::{Inner, coarse_expiry};
 use super::memory::{MemoryKey, Tracked};
 use super::seal::{Seal, edition};
 use super::usage::Departure;
@@ -390,7 +390,7 @@ impl Filling {
         }
         if let Some(disk) = disk {
             let done = SliceFiled { body: body.clone(), inner: Arc::downgrade(&inner), index, place: None };
-            let record = self.record(RecordKind::Slice, body.record_id(index), bytes);
+            let record = self.record(RecordKind::Slice, body.record_id(index), 0, bytes);
             // A refused slice may still be in memory.
             let _ = disk.append(record, move |result| done.end(result)).await;
         }
@@ -432,7 +432,7 @@ impl Filling {
             edition: if lean { VersionId::default() } else { self.edition },
             number,
             position: self.draft.position,
-            expiry: 0,
+            expiry: coarse_expiry(&head),
             head: Some(head.clone()),
             tracked,
             queued,
@@ -455,9 +455,9 @@ impl Filling {
     /// The head's record and the seal that it may need.
     fn records(&self, hit: &Hit) -> (NewRecord, Option<NewRecord>) {
         let vary = vary_list(&self.draft.selecting);
-        let head = hit.head.block().clone();
+        let (head, expiry) = (hit.head.block().clone(), coarse_expiry(&hit.head));
         if hit.body.is_none() && vary.is_none() {
-            return (self.record(RecordKind::Head, lean_id(hit.object), head), None);
+            return (self.record(RecordKind::Head, lean_id(hit.object), expiry, head), None);
         }
         let id =
             RecordId { object: hit.object, variant: self.draft.variant, version: self.edition, index: 0 };
@@ -465,12 +465,12 @@ impl Filling {
         let hashes = if hit.body.is_some() { self.hashes.clone() } else { Vec::new() };
         let seal = Seal { length: self.length, vary: names, hashes }.encode();
         let seal_id = RecordId { index: SEAL_INDEX, ..id };
-        let seal = seal.map(|payload| self.record(RecordKind::Seal, seal_id, payload));
-        (self.record(RecordKind::Head, id, head), seal)
+        let seal = seal.map(|payload| self.record(RecordKind::Seal, seal_id, expiry, payload));
+        (self.record(RecordKind::Head, id, expiry, head), seal)
     }
 
-    fn record(&self, kind: RecordKind, id: RecordId, payload: Bytes) -> NewRecord {
-        NewRecord { kind, id, position: self.draft.position, expiry: 0, payload }
+    fn record(&self, kind: RecordKind, id: RecordId, expiry: u32, payload: Bytes) -> NewRecord {
+        NewRecord { kind, id, position: self.draft.position, expiry, payload }
     }
 
     fn give_up(&mut self) {

@@ -8,8 +8,10 @@ use super::forgotten::Due;
 use super::index::{Index, lean_id};
 use super::memory::{ENTRY_OVERHEAD, Memory, MemoryKey, Reservation, Spot};
 use super::usage::Departure;
+use crate::clock::Clock;
 use crate::proto::key::ObjectId;
 use crate::proto::object::{Head, PurgePosition};
+use crate::proto::semantics::{CachePolicy, lifetime};
 use bytes::Bytes;
 use std::sync::{Arc, OnceLock, Weak};
 use tokio::sync::oneshot;
@@ -43,12 +45,12 @@ pub(super) struct Inner {
 }
 
 impl Inner {
-    pub(super) fn new(config: &StoreConfig) -> Arc<Self> {
+    pub(super) fn new(config: &StoreConfig, clock: Clock) -> Arc<Self> {
         let memory = Memory::new(config.memory);
         let object_memory_max = memory.bound() / OBJECT_MEMORY_DIVISOR;
         let object_disk_max = config.disk.as_ref().map_or(0, |disk| disk.size / OBJECT_DISK_DIVISOR);
         Arc::new_cyclic(|me| Self {
-            index: Index::new((config.memory / INDEX_DIVISOR).max(INDEX_MIN)),
+            index: Index::new((config.memory / INDEX_DIVISOR).max(INDEX_MIN), clock),
             memory,
             disk: OnceLock::new(),
             object_memory_max,
@@ -127,7 +129,7 @@ impl Inner {
         }
     }
 
-    fn evict(&self, key: MemoryKey, spot: Spot) {
+    pub(super) fn evict(&self, key: MemoryKey, spot: Spot) {
         match spot {
             Spot::Head(object) => self.index.evict_head(object, key),
             Spot::Slice(body, index) => {
@@ -194,6 +196,18 @@ impl Inner {
             Err(_) => false,
         }
     }
+}
+
+/// When a response with this head is no longer fresh, in seconds since the epoch, about: other
+/// policies than the default may say otherwise. 0 if it never is.
+pub(super) fn coarse_expiry(head: &Head) -> u32 {
+    let lifetime = lifetime(&head.facts, head.received, &CachePolicy::default()).secs;
+    let fresh_for = i64::from(lifetime) - i64::from(head.initial_age);
+    if fresh_for <= 0 {
+        return 0;
+    }
+    let expiry = head.received.as_secs().saturating_add(fresh_for);
+    u32::try_from(expiry.max(0)).unwrap_or(u32::MAX)
 }
 
 /// Bytes that a head with a block of this length takes, as [`Head::weight`] has it.

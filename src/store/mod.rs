@@ -32,7 +32,7 @@ use crate::task::Spawner;
 use disk::{Disk, NewRecord, RecordKind};
 use filling::Registration;
 use index::{Anchor, Invalidated, NewHead, Probe, Renewal};
-use inner::Inner;
+use inner::{Inner, coarse_expiry};
 use memory::{MemoryKey, Tracked};
 use recovery::Recovery;
 use std::sync::Arc;
@@ -97,7 +97,7 @@ impl Store {
         clock: Clock,
         spawner: &Spawner,
     ) -> Result<Self, StoreError> {
-        let inner = Inner::new(&config);
+        let inner = Inner::new(&config, clock);
         if let Some(config) = config.disk {
             let mut recovery = Recovery::new(&inner);
             let disk =
@@ -179,7 +179,8 @@ impl Store {
         let absent = MemoryKey::absent(hit.object, head.variant, 0);
         let tracked = admitted.then(|| inner.memory.seat(absent));
         let stay = tracked.as_ref().map(Tracked::key);
-        let renewal = Renewal { queued, expiry: 0, fill: registration.state().clone() };
+        let expiry = coarse_expiry(&head);
+        let renewal = Renewal { queued, expiry, fill: registration.state().clone() };
         let new = NewHead { variant: head.variant, head: head.clone(), tracked, renewal: Some(renewal) };
         let Some(number) = inner.index.swap_head(hit.object, hit.anchor, new) else { return fresh };
         fresh.anchor = Anchor::Number(number);
@@ -191,7 +192,7 @@ impl Store {
                 kind: RecordKind::Head,
                 id,
                 position: head.position,
-                expiry: 0,
+                expiry,
                 payload: head.block().clone(),
             };
             Filing::new(registration, number, record, None).queue().await;

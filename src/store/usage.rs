@@ -76,6 +76,8 @@ pub struct Inspected {
     pub vary: Option<VaryList>,
     /// The node's purge position when the fetch began.
     pub position: PurgePosition,
+    /// When it is no longer fresh, about, in seconds since the epoch; 0 if it never is.
+    pub expiry: u32,
     /// Bytes of the body; `None` if only its record on disk says.
     pub length: Option<u64>,
     /// The head, if in memory.

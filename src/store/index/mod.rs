@@ -18,6 +18,7 @@ use super::forgotten::{Due, Forgotten};
 use super::memory::{MemoryKey, Tracked};
 use super::usage::{Departure, IndexUsage, Inspected};
 use super::{MissReason, VaryList};
+use crate::clock::Clock;
 use crate::proto::key::{ObjectId, VariantId, VersionId};
 use crate::proto::object::{Head, PurgePosition};
 use hashbrown::DefaultHashBuilder;
@@ -78,6 +79,7 @@ pub(super) struct Invalidated {
 pub(super) struct Index {
     shards: Box<[Mutex<Shard>]>,
     hasher: DefaultHashBuilder,
+    clock: Clock,
     numbers: AtomicU64,
     /// Most estimated bytes of one shard.
     shard_cost_max: u64,
@@ -88,10 +90,11 @@ pub(super) struct Index {
 
 impl Index {
     /// An index of about `bytes` at most.
-    pub(super) fn new(bytes: u64) -> Self {
+    pub(super) fn new(bytes: u64, clock: Clock) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: DefaultHashBuilder::default(),
+            clock,
             numbers: AtomicU64::new(1),
             shard_cost_max: bytes / SHARDS as u64,
             departures: Default::default(),
@@ -286,8 +289,12 @@ impl Index {
 
     /// Makes room in the shard; the object that has just come in stays.
     fn shed(&self, shard: &mut Shard, newest: ObjectId, removed: &mut Removed) {
+        if shard.cost <= self.shard_cost_max {
+            return;
+        }
+        let now = u32::try_from(self.clock.now().wall.as_secs()).unwrap_or(0);
         while shard.cost > self.shard_cost_max {
-            let Some((object, filed)) = shard.shed(&self.hasher, newest, removed) else { return };
+            let Some((object, filed)) = shard.shed(&self.hasher, (newest, now), removed) else { return };
             self.depart(Departure::Index, 1);
             if filed {
                 self.forgotten.add(object);
@@ -374,6 +381,18 @@ impl Index {
     /// What is stored of the object.
     pub(super) fn inspect(&self, object: ObjectId) -> Vec<Inspected> {
         self.shard(object).inspect(&self.hasher, object)
+    }
+
+    /// Whether any record waits for the disk.
+    #[cfg(test)]
+    pub(super) fn queued(&self) -> bool {
+        let variant = |variant: &Variant| {
+            let slices = variant.body.iter().flat_map(|body| body.whereabouts());
+            variant.queued || slices.into_iter().any(|slice| slice.queued)
+        };
+        self.shards
+            .iter()
+            .any(|shard| shard.lock().full.iter().any(|entry| entry.variants.iter().any(variant)))
     }
 
     /// The figures of the index.

@@ -248,18 +248,19 @@ impl Shard {
     pub(super) fn shed(
         &mut self,
         hasher: &DefaultHashBuilder,
-        newest: ObjectId,
+        (newest, now): (ObjectId, u32),
         removed: &mut Removed,
     ) -> Option<(ObjectId, bool)> {
-        let victim = self.victim(newest)?;
+        let victim = self.victim(newest, now)?;
         let mut gone = Removed::new();
         self.remove(hasher, victim, &mut gone);
         removed.variants.append(&mut gone.variants);
         Some((victim, gone.filed))
     }
 
-    /// The clock: the first entry under the hand that was not asked for since the hand last came by.
-    fn victim(&mut self, newest: ObjectId) -> Option<ObjectId> {
+    /// The clock: the first entry under the hand that is no longer fresh at `now`, in seconds, or was
+    /// not asked for since the hand last came by.
+    fn victim(&mut self, newest: ObjectId, now: u32) -> Option<ObjectId> {
         let buckets = (self.lean.num_buckets() + self.full.num_buckets()).max(1);
         let mut passed = None;
         let mut steps = 0;
@@ -272,7 +273,7 @@ impl Shard {
                 (entry.id, accessed.fold(false, |any, one| any | one))
             } else {
                 let Some(lean) = self.lean.get_bucket_mut(self.hand) else { continue };
-                (lean.object, lean.take_accessed())
+                (lean.object, lean.take_accessed() && lean.expiry > now)
             };
             if object == newest {
                 continue;
@@ -393,6 +394,7 @@ impl Shard {
             version: None,
             vary: None,
             position: lean.position(),
+            expiry: lean.expiry,
             length: None,
             head: None,
             records: vec![Whereabouts { memory: false, queued: false, disk: true }],
@@ -501,6 +503,7 @@ fn inspect(variant: &Variant, vary: Option<VaryList>) -> Inspected {
         version: variant.head.as_ref().map(|head| head.version),
         vary,
         position: variant.position,
+        expiry: variant.expiry,
         length: variant.head.as_ref().and_then(|head| head.length),
         head: variant.head.clone(),
         records: std::iter::once(head).chain(slices.into_iter().flatten()).collect(),
