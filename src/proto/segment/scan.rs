@@ -303,8 +303,12 @@ mod tests {
     }
 
     fn scan(bytes: &[u8]) -> (Vec<Entry>, ScanEnd, usize) {
+        scan_life(bytes, 8)
+    }
+
+    fn scan_life(bytes: &[u8], generation: u32) -> (Vec<Entry>, ScanEnd, usize) {
         let trailer = bytes.last_chunk::<TRAILER>().and_then(|trailer| Trailer::decode(trailer, key()));
-        let mut scan = Scan::new(3, key(), 8, bytes.len() as u32, trailer);
+        let mut scan = Scan::new(3, key(), generation, bytes.len() as u32, trailer);
         let (mut entries, mut reads) = (Vec::new(), 0);
         let mut read = |offset: u32, buffer: &mut [u8]| {
             reads += 1;
@@ -336,6 +340,15 @@ mod tests {
         let (found, end, reads) = scan(&bytes);
         assert_eq!((found == entries, end), (true, ScanEnd::Unsealed));
         assert!(reads > entries.len());
+    }
+
+    #[test]
+    fn records_of_another_life_are_none() {
+        for sealed in [true, false] {
+            let (bytes, _) = segment(&many(), sealed);
+            let (found, end, _) = scan_life(&bytes, 9);
+            assert!(found.is_empty() && end == ScanEnd::Unsealed);
+        }
     }
 
     #[test]

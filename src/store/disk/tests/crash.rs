@@ -100,6 +100,32 @@ async fn after_a_crash_at_any_write_all_that_was_durable_is_found_and_nothing_el
 }
 
 #[tokio::test]
+async fn a_new_life_of_a_segment_is_durable_before_anything_else_is_written() {
+    let device = RamDevice::new(Files::new());
+    let owner = TestOwner::new(&device, 6);
+    let disk = open(&device, SMALL, &owner).await;
+    workload(&disk, &owner, 12, 6 << 20, 120 << 10).await;
+    disk.close().await.expect("closed");
+    let changes = device.take_log().into_iter().filter(|event| !matches!(event, Event::Mark(_)));
+    let mut unsynced_header = None;
+    let mut headers = 0;
+    for change in changes {
+        match change {
+            Event::Sync { name } => {
+                unsynced_header.take_if(|header| *header == name);
+            }
+            _ if unsynced_header.is_some() => panic!("{unsynced_header:?} is not durable yet"),
+            Event::Write { name, offset: 0, .. } => {
+                headers += 1;
+                unsynced_header = Some(name);
+            }
+            _ => {}
+        }
+    }
+    assert!(headers > 4);
+}
+
+#[tokio::test]
 async fn a_store_goes_on_after_crashes_and_crashes_again() {
     for seed in 20..24 {
         let mut random = StdRng::seed_from_u64(seed);
