@@ -23,6 +23,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
 use respond::Responder;
+pub(crate) use stats::Counts;
 use std::future::Future;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
