@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
+use tokio_util::sync::CancellationToken;
 
 /// How long a process may take to be ready.
 const READY_LIMIT: Duration = Duration::from_secs(15);
@@ -26,6 +27,9 @@ const END_LIMIT: Duration = Duration::from_secs(5);
 
 /// Lines of standard error that are kept to explain a failure.
 const COMPLAINTS_MAX: usize = 20;
+
+/// How long a failed process's last words are waited for.
+const COMPLETE_LIMIT: Duration = Duration::from_millis(500);
 
 /// Bytes of one line; the rest is read as further lines.
 const LINE_BYTES_MAX: u64 = 4096;
@@ -46,8 +50,13 @@ struct Running {
     complaints: Complaints,
 }
 
-/// The last lines of standard error.
-type Complaints = Arc<Mutex<VecDeque<String>>>;
+/// The last lines of a process's standard error.
+#[derive(Clone, Default)]
+struct Complaints {
+    lines: Arc<Mutex<VecDeque<String>>>,
+    /// Cancelled when standard error is closed, and so the lines are complete.
+    complete: CancellationToken,
+}
 
 /// Where a process said that it listens.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -97,7 +106,7 @@ impl Children {
         let complaints = Complaints::default();
         self.list.push(Running { name, child, complaints: complaints.clone() });
         if let Some(stderr) = stderr {
-            self.spawner.spawn(keep_last(stderr, complaints));
+            self.spawner.spawn(keep_last(stderr, complaints.clone()));
         }
         let mut lines = BufReader::new(stdout.context("standard output is piped")?);
         let ready = tokio::time::timeout(READY_LIMIT, read_until_ready(&mut lines)).await;
@@ -107,13 +116,16 @@ impl Children {
                 self.spawner.spawn(async move { while let Ok(Some(_)) = next_line(&mut lines).await {} });
                 Ok(announced)
             }
-            Ok(Err(error)) => Err(error.context(self.explain_last(name).await)),
-            Err(_) => bail!("{} was not ready in time", self.explain_last(name).await),
+            Ok(Err(error)) => Err(error.context(complaints.quoted(&format!("the {name} failed")).await)),
+            Err(_) => bail!(complaints.quoted(&format!("the {name} was not ready in time")).await),
         }
     }
 
     /// Waits until any process ends by itself, and says which; safe to drop.
     pub(super) async fn first_end(&mut self) -> String {
+        if self.list.is_empty() {
+            return std::future::pending().await;
+        }
         let ends = self.list.iter_mut().map(|running| Box::pin(running.end()));
         let (end, ..) = futures_util::future::select_all(ends).await;
         end
@@ -125,27 +137,21 @@ impl Children {
             running.terminate().await;
         }
     }
+}
 
-    /// What the process started last has said, once it had a moment to say it.
-    async fn explain_last(&mut self, name: &str) -> String {
-        let Some(last) = self.list.last_mut() else { return name.to_owned() };
-        // If it has ended, its complaints are complete soon; if not, there is nothing to wait for.
-        drop(tokio::time::timeout(Duration::from_millis(500), last.child.wait()).await);
-        tokio::task::yield_now().await;
-        last.explain("failed")
+impl Complaints {
+    /// `what` and the lines, once they are complete or the process keeps silent.
+    async fn quoted(&self, what: &str) -> String {
+        drop(tokio::time::timeout(COMPLETE_LIMIT, self.complete.cancelled()).await);
+        let lines: String = self.lines.lock().iter().map(|line| format!("\n  {line}")).collect();
+        format!("{what}{lines}")
     }
 }
 
 impl Running {
     async fn end(&mut self) -> String {
         let how = self.child.wait().await.map_or_else(|error| error.to_string(), |status| status.to_string());
-        self.explain(&format!("ended by itself ({how})"))
-    }
-
-    fn explain(&self, what: &str) -> String {
-        let complaints = self.complaints.lock();
-        let said: String = complaints.iter().map(|line| format!("\n  {line}")).collect();
-        format!("the {} {what}{said}", self.name)
+        self.complaints.quoted(&format!("the {} ended by itself ({how})", self.name)).await
     }
 
     async fn terminate(&mut self) -> Option<ExitStatus> {
@@ -200,9 +206,10 @@ async fn next_line(lines: &mut (impl AsyncBufReadExt + Unpin)) -> std::io::Resul
 }
 
 async fn keep_last(stderr: impl AsyncRead + Unpin, complaints: Complaints) {
+    let _complete = complaints.complete.drop_guard();
     let mut lines = BufReader::new(stderr);
     while let Ok(Some(line)) = next_line(&mut lines).await {
-        let mut kept = complaints.lock();
+        let mut kept = complaints.lines.lock();
         if kept.len() == COMPLAINTS_MAX {
             kept.pop_front();
         }
@@ -256,8 +263,8 @@ mod tests {
     #[tokio::test]
     async fn a_process_that_will_not_end_is_killed() {
         let mut children = shell();
-        let deaf =
-            "trap '' TERM; echo listening http 127.0.0.1:8080; echo ready; while :; do sleep 1000; done";
+        // What a process ignores, the program that replaces it ignores, too.
+        let deaf = "trap '' TERM; echo listening http 127.0.0.1:8080; echo ready; exec sleep 1000";
         children.start("edge", &["-c", deaf]).await.unwrap();
         tokio::time::pause();
         let status = children.list[0].terminate().await.unwrap();

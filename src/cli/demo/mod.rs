@@ -10,8 +10,6 @@ mod counts;
 mod folder;
 mod summary;
 mod table;
-#[cfg(test)]
-mod tests;
 
 use super::replay::engine::{Engine, Load};
 use super::replay::report::Report;
@@ -35,6 +33,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How often the table is refreshed.
 const TABLE_EVERY: Duration = Duration::from_secs(1);
+
+/// How long tasks may take to end after the processes.
+const TASKS_END_LIMIT: Duration = Duration::from_secs(1);
 
 /// Requests in flight at a time.
 const CONCURRENCY: usize = 32;
@@ -80,40 +81,79 @@ pub fn main(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 async fn run(args: Args, trace: Arc<Trace>) -> anyhow::Result<ExitCode> {
-    let mut ending = Ending::listen()?;
     let folder = Folder::create(&std::env::temp_dir()).context("cannot make a temporary folder")?;
-    let spawner = Spawner::current();
-    let mut children = Children::new(std::env::current_exe()?, spawner.clone());
-    let result = stage(&args, trace, &folder, &mut children, &mut ending).await;
-    children.end().await;
-    spawner.stop(TABLE_EVERY).await;
+    let mut stage = Stage::new(std::env::current_exe()?)?;
+    let result = stage.perform(&args, trace, folder.path()).await;
+    stage.end().await;
     result
 }
 
-/// Everything between making the folder and ending the processes.
-async fn stage(
-    args: &Args,
-    trace: Arc<Trace>,
-    folder: &Folder,
-    children: &mut Children,
-    ending: &mut Ending,
-) -> anyhow::Result<ExitCode> {
-    let Some(started) = ending.unless(start(children, folder.path())).await else {
-        return Ok(ExitCode::FAILURE);
-    };
-    let place = started?;
-    let summary = ask(args.duration, trace, &place, children, ending).await?;
-    let mut out = io::stdout();
-    write!(out, "{summary}")?;
-    if args.json {
-        writeln!(out, "{}", serde_json::to_string(&summary)?)?;
-    } else if !ending.came {
-        write!(out, "{}", place.invitation())?;
-        if let Some(end) = ending.unless(children.first_end()).await {
-            anyhow::bail!(end);
-        }
+/// The processes and tasks of a demo, and what ends it.
+struct Stage {
+    spawner: Spawner,
+    children: Children,
+    ending: Ending,
+}
+
+impl Stage {
+    /// Processes will run `program`.
+    fn new(program: PathBuf) -> io::Result<Self> {
+        let spawner = Spawner::current();
+        let children = Children::new(program, spawner.clone());
+        Ok(Self { spawner, children, ending: Ending::listen()? })
     }
-    Ok(if summary.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+
+    /// Everything between making the folder and ending the processes.
+    async fn perform(&mut self, args: &Args, trace: Arc<Trace>, folder: &Path) -> anyhow::Result<ExitCode> {
+        let Some(started) = self.ending.unless(start(&mut self.children, folder)).await else {
+            return Ok(ExitCode::FAILURE);
+        };
+        let place = started?;
+        let summary = self.ask(args.duration, trace, &place).await?;
+        let mut out = io::stdout();
+        write!(out, "{summary}")?;
+        if args.json {
+            writeln!(out, "{}", serde_json::to_string(&summary)?)?;
+        } else if !self.ending.came {
+            write!(out, "{}", place.invitation())?;
+            if let Some(end) = self.ending.unless(self.children.first_end()).await {
+                anyhow::bail!(end);
+            }
+        }
+        Ok(if summary.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    /// Asks the edge for `duration`, or until the demo is to end.
+    async fn ask(&mut self, duration: Duration, trace: Arc<Trace>, place: &Place) -> anyhow::Result<Summary> {
+        let targets = vec![Target::resolve(&format!("http://{}", place.edge)).await?];
+        let load = Load { trace, targets, concurrency: CONCURRENCY, requests: None, verify: true };
+        let engine = Engine::start(load, Clock::system(), &self.spawner);
+        let mut table = Table::new(duration);
+        let mut tick = tokio::time::interval(TABLE_EVERY);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        tick.reset();
+        let over = tokio::time::sleep(duration);
+        tokio::pin!(over);
+        loop {
+            tokio::select! {
+                _ = tick.tick() => table.show(&engine, counts::fetch(place.origin).await.ok()),
+                () = &mut over => break,
+                () = engine.finished() => break,
+                () = self.ending.comes() => break,
+                end = self.children.first_end() => anyhow::bail!(end),
+            }
+        }
+        engine.stop();
+        // Requests in flight end within their deadlines; who does not want to wait says so again.
+        self.ending.unless(engine.finished()).await;
+        let counts = counts::fetch(place.origin).await.context("the origin does not tell its counts")?;
+        Ok(Summary::new(Report::of(&engine), counts))
+    }
+
+    async fn end(&mut self) {
+        self.children.end().await;
+        self.spawner.stop(TASKS_END_LIMIT).await;
+    }
 }
 
 /// Where the processes listen.
@@ -160,38 +200,6 @@ async fn start(children: &mut Children, folder: &Path) -> anyhow::Result<Place> 
     Ok(Place { origin, edge: edge.http()?, metrics: edge.at("metrics") })
 }
 
-/// Asks the edge for `duration`, or until the demo is to end.
-async fn ask(
-    duration: Duration,
-    trace: Arc<Trace>,
-    place: &Place,
-    children: &mut Children,
-    ending: &mut Ending,
-) -> anyhow::Result<Summary> {
-    let targets = vec![Target::resolve(&format!("http://{}", place.edge)).await?];
-    let load = Load { trace, targets, concurrency: CONCURRENCY, requests: None, verify: true };
-    let engine = Engine::start(load, Clock::system(), &Spawner::current());
-    let mut table = Table::new(duration);
-    let mut tick = tokio::time::interval(TABLE_EVERY);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-    tick.reset();
-    let over = tokio::time::sleep(duration);
-    tokio::pin!(over);
-    loop {
-        tokio::select! {
-            _ = tick.tick() => table.show(&engine, counts::fetch(place.origin).await.ok()),
-            () = &mut over => break,
-            () = engine.finished() => break,
-            () = ending.comes() => break,
-            end = children.first_end() => anyhow::bail!(end),
-        }
-    }
-    engine.stop();
-    engine.finished().await;
-    let counts = counts::fetch(place.origin).await.context("the origin does not tell its counts")?;
-    Ok(Summary::new(Report::of(&engine), counts))
-}
-
 /// The signals that end the demo.
 struct Ending {
     signals: [Signal; 3],
@@ -227,3 +235,6 @@ impl Ending {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

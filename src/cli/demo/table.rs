@@ -10,6 +10,10 @@ use bytesize::ByteSize;
 use std::io::{self, IsTerminal, Write as _};
 use std::time::Duration;
 
+/// Long lines are cut by the terminal, so that each is one line on the screen.
+const WRAP_OFF: &str = "\x1b[?7l";
+const WRAP_ON: &str = "\x1b[?7h";
+
 /// Writes to standard error, so that standard output has the results alone.
 pub(super) struct Table {
     terminal: bool,
@@ -90,7 +94,7 @@ impl Table {
     fn redraw(&mut self, table: &str) -> String {
         let up = if self.drawn > 0 { format!("\x1b[{}A\x1b[J", self.drawn) } else { String::new() };
         self.drawn = table.lines().count();
-        up + table
+        format!("{up}{WRAP_OFF}{table}{WRAP_ON}")
     }
 }
 
@@ -168,8 +172,9 @@ mod tests {
     #[test]
     fn a_table_takes_the_place_of_the_one_before() {
         let mut table = Table::new(Duration::from_secs(30));
-        assert_eq!(table.redraw("a\nb\n"), "a\nb\n");
-        assert_eq!(table.redraw("c\n"), "\x1b[2A\x1b[Jc\n");
-        assert_eq!(table.redraw("d\n"), "\x1b[1A\x1b[Jd\n");
+        let drawn = |text: &str| format!("{WRAP_OFF}{text}{WRAP_ON}");
+        assert_eq!(table.redraw("a\nb\n"), drawn("a\nb\n"));
+        assert_eq!(table.redraw("c\n"), "\x1b[2A\x1b[J".to_owned() + &drawn("c\n"));
+        assert_eq!(table.redraw("d\n"), "\x1b[1A\x1b[J".to_owned() + &drawn("d\n"));
     }
 }

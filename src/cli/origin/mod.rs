@@ -11,8 +11,6 @@ mod picture;
 mod respond;
 mod site;
 mod stats;
-#[cfg(test)]
-mod tests;
 mod throttle;
 
 use crate::clock::Clock;
@@ -132,3 +130,6 @@ impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for OnSpawn
         self.0.spawn(future);
     }
 }
+
+#[cfg(test)]
+mod tests;
