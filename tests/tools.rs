@@ -1,5 +1,7 @@
 //! `shoal origin` and `shoal replay` as a user runs them: exit codes and last lines.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
