@@ -7,10 +7,10 @@
 
 mod check;
 mod config_cmd;
-mod demo;
-mod explain;
-mod origin;
-mod replay;
+pub mod demo;
+pub mod explain;
+pub mod origin;
+pub mod replay;
 pub mod run_args;
 mod version;
 
