@@ -1,6 +1,8 @@
 //! The structure of the source tree, held to the table in `src/ARCHITECTURE.md`: which room may use
 //! which, that `proto` is pure, and that functions and files stay small.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -140,6 +142,7 @@ fn files_and_functions_stay_small() {
                 "const fn ",
             ];
             if open.is_none()
+                && !text.contains('$')
                 && begins.iter().any(|begin| text.starts_with(begin))
                 && !text.ends_with([';', '}'])
             {

@@ -44,7 +44,7 @@ pub fn run(sources: Sources) -> anyhow::Result<ExitCode> {
         let surroundings = Surroundings {
             net: Arc::new(Tcp),
             clock: Clock::system(),
-            device: Arc::new(FileDevice::default()),
+            device: Arc::new(FileDevice),
             resolver: Resolver::system(),
         };
         let workers_count = loaded.config.node.workers;

@@ -76,7 +76,10 @@ async fn ask(args: &Args) -> anyhow::Result<Value> {
     let answer: Value =
         serde_json::from_slice(&body).context("the answer is no JSON: is this the admin interface?")?;
     if status != StatusCode::OK {
-        bail!("{}", answer["detail"].as_str().or(answer["title"].as_str()).unwrap_or(status.as_str()));
+        bail!(
+            "{}",
+            answer["detail"].as_str().or_else(|| answer["title"].as_str()).unwrap_or(status.as_str())
+        );
     }
     Ok(answer)
 }
@@ -84,7 +87,7 @@ async fn ask(args: &Args) -> anyhow::Result<Value> {
 /// Prints the answer for a reader.
 fn tell(answer: &Value) -> anyhow::Result<()> {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    print_line(&format!("{}", text(&answer["url"])))?;
+    print_line(&text(&answer["url"]))?;
     print_line(&format!(
         "  next     {}: {}",
         text(&answer["next"]["verdict"]),

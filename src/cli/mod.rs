@@ -1,15 +1,16 @@
 //! Arguments and sub-commands, a file each. Exit codes: 0 done, 1 failed, 2 wrong usage or
 //! configuration.
 //!
-//! A sub-command is a variant of [`Command`], an arm of [`dispatch`] and a module with `Args` and
+//! A sub-command is a variant of `Command`, an arm of `dispatch` and a module with `Args` and
 //! `main`. What it prints for a program to read goes to standard output, with `--json` where there
 //! is a choice; the rest goes to standard error.
 
 mod check;
 mod config_cmd;
-mod explain;
-mod origin;
-mod replay;
+pub mod demo;
+pub mod explain;
+pub mod origin;
+pub mod replay;
 pub mod run_args;
 mod version;
 
@@ -32,9 +33,12 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "made once, and moved once")]
 enum Command {
     /// Run a node in front of a site.
     Run(run_args::RunArgs),
+    /// See it work: a test origin, a node and a workload, on this machine.
+    Demo(demo::Args),
     /// Check a configuration and say everything that is wrong with it.
     Check(check::Args),
     /// Show the effective configuration, or its schema.
@@ -53,6 +57,7 @@ enum Command {
 fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run(args) => app::run(args.sources()),
+        Command::Demo(args) => demo::main(args),
         Command::Check(args) => check::main(&args),
         Command::Config(command) => config_cmd::main(&command),
         Command::Explain(args) => explain::main(&args),

@@ -27,7 +27,7 @@ const WAKE_BYTES: usize = 64 << 10;
 
 /// Everything that a fetch for the cache needs; independent of the client that caused it.
 #[derive(Clone)]
-pub struct Asking {
+pub(super) struct Asking {
     /// The site.
     pub site: Arc<Site>,
     /// Its metrics.
@@ -63,7 +63,7 @@ enum Classified {
 }
 
 /// Fetches for a fill, from request to end of body. Runs as a task of the worker that missed.
-pub async fn lead(worker: Arc<Worker>, asking: Asking, leader: Leader) {
+pub(super) async fn lead(worker: Arc<Worker>, asking: Asking, leader: Leader) {
     match ask(&worker, &asking).await {
         Err(error) => leader.failed(Failure::Origin(error.into())),
         Ok((fetched, Classified::Refresh(hit))) => {
@@ -85,7 +85,7 @@ pub async fn lead(worker: Arc<Worker>, asking: Asking, leader: Leader) {
 }
 
 /// Takes over a response that a request of its own brought, if it may be stored.
-pub fn adopt(
+pub(super) fn adopt(
     worker: &Arc<Worker>,
     asking: Asking,
     fetched: Fetched,
@@ -103,7 +103,7 @@ pub fn adopt(
 }
 
 /// Whether a response with this status is one for which `stale-if-error` stands in (RFC 5861 §4).
-pub fn is_server_error(status: StatusCode) -> bool {
+pub(super) fn is_server_error(status: StatusCode) -> bool {
     matches!(status.as_u16(), 500 | 502 | 503 | 504)
 }
 
@@ -275,7 +275,12 @@ fn worth_finishing(received: u64, length: Option<u64>) -> bool {
 /// The rest of an arriving version from `offset` on, asked of the server that it comes from. `None`
 /// if the version has no strong validator, or is not what the server has any more: bytes of two
 /// versions are never spliced (RFC 9110 §13.1.5).
-pub async fn range_from(worker: &Worker, site: &Arc<Site>, arriving: &Arriving, offset: u64) -> Option<Body> {
+pub(super) async fn range_from(
+    worker: &Worker,
+    site: &Arc<Site>,
+    arriving: &Arriving,
+    offset: u64,
+) -> Option<Body> {
     let etag = semantics::strong_etag(&arriving.draft.fields)?.to_vec();
     let parts = key::decode(arriving.draft.key.as_bytes())?;
     let mut request = Request::get(parts.path).body(Body::Empty).ok()?;

@@ -245,7 +245,7 @@ impl Cached {
         let variant = |vary: &VaryList| vary.variant(exchange.routed.object, &self.headers);
         let hit = match store.lookup(exchange.routed.object, exchange.routed.key.as_bytes(), variant) {
             Lookup::Memory(hit) => Ok(hit),
-            Lookup::OnDisk(on_disk) => store.load(on_disk).await.map_err(|_| Miss::Damaged),
+            Lookup::OnDisk(on_disk) => store.load(on_disk).await.or(Err(Miss::Damaged)),
             Lookup::Miss(MissReason::Uri) => Err(Miss::Uri),
             Lookup::Miss(MissReason::Vary) => Err(Miss::Vary),
         };

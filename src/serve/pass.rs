@@ -20,7 +20,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 
 /// Silence in both directions after which a tunnel is closed.
-pub const TUNNEL_IDLE: Duration = Duration::from_secs(600);
+pub(super) const TUNNEL_IDLE: Duration = Duration::from_secs(600);
 /// Bytes read at once in each direction of a tunnel.
 const TUNNEL_BUFFER: usize = 16 << 10;
 

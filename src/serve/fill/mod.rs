@@ -18,8 +18,8 @@
 mod leader;
 mod reader;
 
-pub use leader::Leader;
-pub use reader::{Outcome, Piece, Reader};
+pub(super) use leader::Leader;
+pub(super) use reader::{Outcome, Piece, Reader};
 
 use super::deliver::Failure;
 use crate::origin::Fetched;
@@ -38,11 +38,11 @@ use std::task::Waker;
 use std::time::Duration;
 
 /// Bytes that a fill keeps for its readers at most.
-pub const WINDOW_BYTES: u64 = 8 << 20;
+pub(super) const WINDOW_BYTES: u64 = 8 << 20;
 /// Consumed bytes that are kept for requests that join late.
 const KEEP_BYTES: u64 = 1 << 20;
 /// How long a full window waits for its slowest reader when the store does not back it.
-pub const LAGGARD_WAIT: Duration = Duration::from_secs(30);
+pub(super) const LAGGARD_WAIT: Duration = Duration::from_secs(30);
 /// Readers of one fill at most; further requests go alone. Bounds the work of one wake-up.
 const READERS_MAX: usize = 65_536;
 const SHARDS: usize = 64;
@@ -153,7 +153,7 @@ impl FillTable {
 }
 
 /// One fetch in progress.
-pub struct Fill {
+pub(super) struct Fill {
     object: ObjectId,
     state: Mutex<State>,
 }
