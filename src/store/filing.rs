@@ -74,19 +74,25 @@ impl Registration {
     async fn file(&self, number: u64, head: (NewRecord, Filed), seal: Option<(NewRecord, Filed)>) {
         let ((head, head_done), Some(disk)) = (head, self.inner.disk()) else { return };
         let Ok(_permit) = self.state.gate.0.acquire().await else { return };
-        // Also one that was replaced meanwhile: its head must not come behind its successor's.
-        if self.state.is_superseded() || self.inner.index.head_id(self.object, number).is_none() {
+        if self.state.is_superseded() {
             return;
         }
-        if disk.append(head, move |result| head_done.end(result)).await.is_err() {
-            return;
+        // One that was replaced meanwhile must not come behind its successor. A refreshed version has
+        // another head by now, but this is the only write that has its seal.
+        let index = &self.inner.index;
+        if index.head_id(self.object, number).is_some() {
+            if disk.append(head, move |result| head_done.end(result)).await.is_err() {
+                return;
+            }
+        } else {
+            drop(head_done);
         }
         if self.state.is_superseded() {
             // The invalidation may have given up waiting, and its `Drop` be before this head.
-            self.inner.index.forgotten.add(self.object);
+            index.forgotten.add(self.object);
             return;
         }
-        if let Some((seal, seal_done)) = seal {
+        if let Some((seal, seal_done)) = seal.filter(|(seal, _)| index.has_edition(&seal.id)) {
             // Without it the version is there until the next start.
             let _ = disk.append(seal, move |result| seal_done.end(result)).await;
         }

@@ -218,6 +218,13 @@ impl Index {
         Some(entry.variants.iter().find(|variant| variant.number == number)?.head_id(object))
     }
 
+    /// Whether the version that this record is of is current.
+    pub(super) fn has_edition(&self, id: &RecordId) -> bool {
+        let mut shard = self.shard(id.object);
+        let entry = shard.full_mut(&self.hasher, id.object);
+        entry.is_some_and(|entry| entry.variants.iter().any(|variant| variant.edition == id.version))
+    }
+
     /// Whether the head's stay is still on.
     pub(super) fn has_stay(&self, object: ObjectId, key: MemoryKey) -> bool {
         let mut shard = self.shard(object);

@@ -69,12 +69,13 @@ impl Shard {
         !self.change(hasher, id.object, lose, removed)
     }
 
-    /// The slices that a record belongs to, and whether they were asked for of late.
+    /// The slices that a record belongs to, and whether they were asked for of late or are being read.
     pub(super) fn body(&mut self, hasher: &DefaultHashBuilder, id: &RecordId) -> Option<(Arc<Body>, bool)> {
         if let Some(entry) = self.full_mut(hasher, id.object)
             && let Some(variant) = entry.variants.iter().find(|variant| variant.edition == id.version)
         {
-            return Some((variant.body.clone()?, variant.accessed));
+            let body = variant.body.as_ref()?;
+            return Some((body.clone(), variant.accessed || Arc::strong_count(body) > 1));
         }
         // A fill's slices are needed until it ends; those of a replaced version go when their time comes.
         let fills = self.fills.get(&id.object).into_iter().flatten();
