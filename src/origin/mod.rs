@@ -297,3 +297,6 @@ async fn sweep(worker: Weak<Worker>) {
         worker.sweep();
     }
 }
+
+#[cfg(test)]
+mod tests;
