@@ -1,7 +1,7 @@
 //! The structure of the source tree, held to the table in `src/ARCHITECTURE.md`: which room may use
+//! which, that `proto` is pure, and that functions and files stay small.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-//! which, that `proto` is pure, and that functions and files stay small.
 
 use std::collections::BTreeMap;
 use std::fs;

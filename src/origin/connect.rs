@@ -75,7 +75,7 @@ impl Dialer {
             .resolve(&server.host)
             .await
             .map_err(|reason| FetchError::Resolve { host: server.host.clone(), reason })?;
-        let addresses = addresses.iter().map(|&ip| SocketAddr::new(ip, server.port));
+        let addresses = addresses.into_iter().map(|ip| SocketAddr::new(ip, server.port));
         let stream = self.connect(addresses).await.map_err(FetchError::Connect)?;
         let (layer, http2) = match &upstream.tls {
             None => (Layer::Plain(stream), http2),

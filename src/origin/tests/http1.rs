@@ -55,6 +55,17 @@ async fn every_complete_response_keeps_the_connection() {
     }
 }
 
+#[tokio::test]
+async fn a_reader_that_stops_after_trailers_has_read_all() {
+    let (rig, server) = (Rig::new(), Server::new().await);
+    let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nx: y\r\n\r\n";
+    let (fetched, _peer) = join!(rig.get(server.group(), "/"), server.answer(chunked));
+    let mut body = fetched.unwrap().response.into_body();
+    while !body.frame().await.unwrap().unwrap().is_trailers() {}
+    drop(body);
+    assert_eq!(rig.stats().idle.read(), 1);
+}
+
 /// After each of these responses the next request gets a new connection.
 #[tokio::test]
 async fn a_connection_in_doubt_is_not_used_again() {
@@ -155,7 +166,7 @@ async fn a_post_that_was_sent_is_never_repeated() {
     let (first, mut peer) = join!(post(Body::Empty), server.answer(ok("one")));
     text(first.unwrap()).await.unwrap();
     let (second, ()) = join!(post(Body::Empty), async {
-        peer.head().await;
+        assert!(peer.head().await.contains("content-length: 0"));
         drop(peer);
     });
     assert!(matches!(second, Err(FetchError::Closed(_))));
@@ -339,6 +350,16 @@ async fn an_upgrade_that_nobody_asked_for_is_a_protocol_error() {
     let (fetched, peer) = join!(rig.get(&group, "/"), server.answer(switch));
     assert!(matches!(fetched, Err(FetchError::Protocol(_))));
     peer.closed().await;
+}
+
+/// A fetch is part of every miss, so what it carries through its callers' futures is kept small:
+/// the rare way over a new connection is boxed.
+#[tokio::test]
+async fn the_future_of_a_fetch_is_small() {
+    let (rig, server) = (Rig::new(), Server::new().await);
+    let group = server.group();
+    let size = size_of_val(&rig.origins.fetch(&group, request("GET", "/", Body::Empty), None));
+    assert!(size <= 2560, "{size} bytes");
 }
 
 #[tokio::test]

@@ -32,19 +32,19 @@ async fn wait(seconds: u64) {
 async fn an_answer_is_used_for_its_ttl_then_refreshed_behind_the_request() {
     let (fixed, names, _) = names();
     fixed.set("origin.test", vec![address(1)], Duration::from_secs(10));
-    assert_eq!(*names.resolve("origin.test").await.unwrap(), [address(1)]);
+    assert_eq!(names.resolve("origin.test").await.unwrap()[..], [address(1)]);
     fixed.set("origin.test", vec![address(2)], Duration::from_secs(10));
     wait(9).await;
-    assert_eq!(*names.resolve("origin.test").await.unwrap(), [address(1)]);
+    assert_eq!(names.resolve("origin.test").await.unwrap()[..], [address(1)]);
     assert_eq!(fixed.asked(), 1);
     wait(2).await;
-    assert_eq!(*names.resolve("origin.test").await.unwrap(), [address(1)], "without waiting");
+    assert_eq!(names.resolve("origin.test").await.unwrap()[..], [address(1)], "without waiting");
     wait(1).await;
-    assert_eq!(*names.resolve("origin.test").await.unwrap(), [address(2)]);
+    assert_eq!(names.resolve("origin.test").await.unwrap()[..], [address(2)]);
     assert_eq!(fixed.asked(), 2);
     wait(1000).await;
     fixed.set("origin.test", vec![address(3)], Duration::from_secs(10));
-    assert_eq!(*names.resolve("origin.test").await.unwrap(), [address(3)], "too old: waits");
+    assert_eq!(names.resolve("origin.test").await.unwrap()[..], [address(3)], "too old: waits");
 }
 
 #[tokio::test(start_paused = true)]
@@ -68,11 +68,11 @@ async fn when_the_resolver_fails_the_last_answer_is_used_on() {
     names.resolve("origin.test").await.unwrap();
     fixed.fail("origin.test");
     wait(5000).await;
-    assert_eq!(*names.resolve("origin.test").await.unwrap(), [address(1)]);
+    assert_eq!(names.resolve("origin.test").await.unwrap()[..], [address(1)]);
     assert_eq!(stats.resolve_stale.read(), 1);
     fixed.set("origin.test", vec![address(2)], Duration::from_secs(10));
     wait(100).await;
-    assert_eq!(*names.resolve("origin.test").await.unwrap(), [address(2)]);
+    assert_eq!(names.resolve("origin.test").await.unwrap()[..], [address(2)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -90,12 +90,22 @@ async fn a_name_without_an_answer_fails_at_once_for_a_moment_and_is_asked_again(
 #[tokio::test]
 async fn literals_need_no_resolver_and_addresses_alternate_by_family() {
     let (fixed, names, _) = names();
-    assert_eq!(*names.resolve("192.0.2.9").await.unwrap(), [address(9)]);
-    assert_eq!(*names.resolve("::1").await.unwrap(), ["::1".parse::<IpAddr>().unwrap()]);
+    assert_eq!(names.resolve("192.0.2.9").await.unwrap()[..], [address(9)]);
+    assert_eq!(names.resolve("::1").await.unwrap()[..], ["::1".parse::<IpAddr>().unwrap()]);
     assert_eq!(fixed.asked(), 0);
+}
+
+#[tokio::test]
+async fn families_alternate_and_connections_spread_over_addresses() {
+    let (fixed, names, _) = names();
     let six = |last: u16| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, last]);
     fixed.set("origin.test", vec![address(1), address(2), address(1), six(1)], Duration::from_secs(9));
-    assert_eq!(*names.resolve("origin.test").await.unwrap(), [six(1), address(1), address(2)]);
+    let one = names.resolve("origin.test").await.unwrap();
+    let two = names.resolve("origin.test").await.unwrap();
+    let mut orders = [one.to_vec(), two.to_vec()];
+    orders.sort();
+    orders.iter().for_each(|order| assert_eq!(order[0], six(1)));
+    assert_eq!([&orders[0][1..], &orders[1][1..]], [[address(1), address(2)], [address(2), address(1)]]);
 }
 
 #[tokio::test]

@@ -67,6 +67,40 @@ async fn an_idle_connection_of_another_worker_makes_room() {
     assert_eq!(rig.stats().idle.read(), 1);
 }
 
+#[tokio::test]
+async fn a_worker_whose_connection_becomes_free_makes_room_for_another() {
+    let (rig, server) = (Rig::new(), Server::new().await);
+    let other = Origins::new(rig.shared.clone(), rig.spawner.child());
+    let config = with_connections(&server, 1);
+    let (first, mut peer) = join!(rig.get(&config, "/"), server.answer(UNFINISHED));
+    let fetch = other.fetch(&config, request("GET", "/2", crate::body::Body::Empty), None);
+    let (fetched, _, ()) = join!(fetch, server.answer(ok("two")), async {
+        let (text, ()) = join!(text(first.unwrap()), peer.send("cd"));
+        assert_eq!(text.unwrap(), "abcd");
+        peer.closed().await;
+    });
+    assert_eq!(text(fetched.unwrap()).await.unwrap(), "two");
+}
+
+#[tokio::test]
+async fn who_gives_up_waiting_leaves_no_trace() {
+    let (rig, server) = (Rig::new(), Server::new().await);
+    let config = with_connections(&server, 1);
+    let (first, mut peer) = join!(rig.get(&config, "/"), server.answer(UNFINISHED));
+    {
+        let waiting = std::pin::pin!(rig.get(&config, "/2"));
+        let moment = std::pin::pin!(tokio::task::yield_now());
+        drop(futures_util::future::select(waiting, moment).await);
+        assert_eq!(rig.stats().waiting.read(), 1);
+    }
+    assert_eq!(rig.stats().waiting.read(), 0);
+    let (text, ()) = join!(text(first.unwrap()), peer.send("cd"));
+    assert_eq!(text.unwrap(), "abcd");
+    let (third, head) = join!(rig.read(&config, "/3"), peer.answer(ok("three")));
+    assert_eq!(third, "three");
+    assert!(head.starts_with("GET /3 "), "{head}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn idle_connections_are_closed_after_their_time() {
     let (rig, server) = (Rig::new(), Server::new().await);
