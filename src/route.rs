@@ -311,11 +311,6 @@ impl Router {
         })
     }
 
-    /// The site whose host patterns have `name` (lower case, no port), for certificates.
-    pub fn site(&self, name: &str) -> Option<&Arc<Site>> {
-        self.site_of(name).map(|index| &self.sites[index].site)
-    }
-
     fn add_host(&mut self, host: &str, index: usize) {
         if host == "*" {
             self.any.get_or_insert(index);
@@ -381,6 +376,8 @@ fn effective_scheme(head: &Head<'_>, trusted: bool) -> Result<Scheme, Refusal> {
     match head.uri.scheme_str() {
         None => Ok(head.scheme),
         Some(scheme) if scheme == head.scheme.as_str() => Ok(head.scheme),
+        Some("http") if trusted => Ok(Scheme::Http),
+        Some("https") if trusted => Ok(Scheme::Https),
         // RFC 9110 §7.4: a secured target on a plain connection, or the reverse.
         Some("http" | "https") => Err(Refusal::Misdirected),
         Some(_) => Err(Refusal::BadTarget),
@@ -456,3 +453,6 @@ fn has_body(headers: &HeaderMap) -> bool {
     headers.contains_key(TRANSFER_ENCODING)
         || headers.get(CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0")
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,8 @@
 //! The structure of the source tree, held to the table in `src/ARCHITECTURE.md`: which room may use
 //! which, that `proto` is pure, and that functions and files stay small.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -128,8 +130,22 @@ fn files_and_functions_stay_small() {
         for (number, line) in lines.iter().enumerate() {
             let text = line.trim_start();
             let indent = &line[..line.len() - text.len()];
-            let begins = ["fn ", "pub fn ", "async fn ", "pub async fn ", "pub(super) fn ", "pub(crate) fn ", "pub(super) async fn ", "pub const fn ", "const fn "];
-            if open.is_none() && begins.iter().any(|begin| text.starts_with(begin)) && !text.ends_with([';', '}']) {
+            let begins = [
+                "fn ",
+                "pub fn ",
+                "async fn ",
+                "pub async fn ",
+                "pub(super) fn ",
+                "pub(crate) fn ",
+                "pub(super) async fn ",
+                "pub const fn ",
+                "const fn ",
+            ];
+            if open.is_none()
+                && !text.contains('$')
+                && begins.iter().any(|begin| text.starts_with(begin))
+                && !text.ends_with([';', '}'])
+            {
                 open = Some((number, format!("{indent}}}")));
             }
             if let Some((from, end)) = &open

@@ -16,7 +16,12 @@ pub(super) fn sample(assembly: &Arc<Assembly>) {
         if let Some(assembly) = weak.upgrade() {
             sample_store(&assembly, samples);
             sample_origins(&assembly, samples);
-            samples.gauge("shoal_fills_table_entries", "Fetches in progress.", &[], assembly.node.fills.open() as f64);
+            samples.gauge(
+                "shoal_fills_table_entries",
+                "Fetches in progress.",
+                &[],
+                assembly.node.fills.open() as f64,
+            );
         }
     });
 }
@@ -51,7 +56,11 @@ fn sample_origins(assembly: &Assembly, samples: &mut Samples) {
         let server = format!("{}:{}", view.server.host, view.server.port);
         let labels = [("server", server.as_str())];
         let gauges = [
-            ("shoal_origin_server_available", "Whether the server is used.", f64::from(u8::from(view.available))),
+            (
+                "shoal_origin_server_available",
+                "Whether the server is used.",
+                f64::from(u8::from(view.available)),
+            ),
             ("shoal_origin_server_requests", "Requests in progress.", view.in_progress as f64),
             ("shoal_origin_server_connections", "Connections open.", view.open as f64),
             ("shoal_origin_server_connections_max", "Connections allowed.", view.connections_max as f64),
@@ -100,7 +109,9 @@ fn with(assembly: &Weak<Assembly>, show: impl FnOnce(&Assembly) -> Value) -> Val
 fn reload_answer(assembly: Weak<Assembly>, sources: Arc<Sources>) -> AdminAnswer {
     Box::pin(async move {
         let assembly = assembly.upgrade().ok_or("the node is stopping")?;
-        assembly.reload(config::load(&sources)).map(|waiting| json!({ "reloaded": true, "needs_restart": waiting }))
+        assembly
+            .reload(config::load(&sources))
+            .map(|waiting| json!({ "reloaded": true, "needs_restart": waiting }))
     })
 }
 

@@ -34,14 +34,17 @@ pub fn run(sources: Sources) -> anyhow::Result<ExitCode> {
     let loaded = config::load(&sources)?;
     let log = logging::init(&loaded.config.log.filter, loaded.config.log.json)?;
     raise_descriptor_limit();
-    let control_runtime =
-        Builder::new_multi_thread().worker_threads(CONTROL_THREADS).thread_name("shoal-control").enable_all().build()?;
+    let control_runtime = Builder::new_multi_thread()
+        .worker_threads(CONTROL_THREADS)
+        .thread_name("shoal-control")
+        .enable_all()
+        .build()?;
     control_runtime.block_on(async {
         let control = Spawner::current();
         let surroundings = Surroundings {
             net: Arc::new(Tcp),
             clock: Clock::system(),
-            device: Arc::new(FileDevice::default()),
+            device: Arc::new(FileDevice),
             resolver: Resolver::system(),
         };
         let workers_count = loaded.config.node.workers;
@@ -80,7 +83,11 @@ struct WorkerThread {
     spawner: Spawner,
 }
 
-fn start_workers(assembly: &Arc<Assembly>, count: usize, opened: &mut Opened) -> Result<Vec<WorkerThread>, BuildError> {
+fn start_workers(
+    assembly: &Arc<Assembly>,
+    count: usize,
+    opened: &mut Opened,
+) -> Result<Vec<WorkerThread>, BuildError> {
     let mut taken = Vec::new();
     let mut prepared = Vec::with_capacity(count);
     for _ in 0..count {
@@ -203,7 +210,8 @@ async fn finish(assembly: &Arc<Assembly>, workers: Vec<WorkerThread>, control: &
 }
 
 async fn told_again() {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {
         return std::future::pending().await;
     };

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
     /// Show every key with its effective value and who set it
-    Show(Show),
+    Show(Box<Show>),
     /// Print the JSON schema of a configuration file
     Schema,
 }

@@ -65,16 +65,21 @@ async fn ask(args: &Args) -> anyhow::Result<Value> {
     let target = format!("/explain?url={}", utf8_percent_encode(&args.url, NON_ALPHANUMERIC));
     let mut request = Request::get(target).header(HOST, args.admin.to_string());
     if let Some(path) = &args.token_file {
-        let token = std::fs::read_to_string(path).with_context(|| format!("token file {}", path.display()))?;
+        let token =
+            std::fs::read_to_string(path).with_context(|| format!("token file {}", path.display()))?;
         request = request.header(AUTHORIZATION, format!("Bearer {}", token.trim()));
     }
     let response = sender.send_request(request.body(Empty::<Bytes>::new())?).await?;
     let status = response.status();
     let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
     let body = body.map_err(|error| anyhow::anyhow!("answer of the node: {error}"))?.to_bytes();
-    let answer: Value = serde_json::from_slice(&body).context("the answer is no JSON: is this the admin interface?")?;
+    let answer: Value =
+        serde_json::from_slice(&body).context("the answer is no JSON: is this the admin interface?")?;
     if status != StatusCode::OK {
-        bail!("{}", answer["detail"].as_str().or(answer["title"].as_str()).unwrap_or(status.as_str()));
+        bail!(
+            "{}",
+            answer["detail"].as_str().or_else(|| answer["title"].as_str()).unwrap_or(status.as_str())
+        );
     }
     Ok(answer)
 }
@@ -82,8 +87,12 @@ async fn ask(args: &Args) -> anyhow::Result<Value> {
 /// Prints the answer for a reader.
 fn tell(answer: &Value) -> anyhow::Result<()> {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    print_line(&format!("{}", text(&answer["url"])))?;
-    print_line(&format!("  next     {}: {}", text(&answer["next"]["verdict"]), text(&answer["next"]["why"])))?;
+    print_line(&text(&answer["url"]))?;
+    print_line(&format!(
+        "  next     {}: {}",
+        text(&answer["next"]["verdict"]),
+        text(&answer["next"]["why"])
+    ))?;
     print_line(&format!("  site     {}  rule {}", text(&answer["site"]), text(&answer["rule"])))?;
     let key = &answer["key"];
     print_line(&format!(

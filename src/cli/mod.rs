@@ -7,9 +7,10 @@
 
 mod check;
 mod config_cmd;
-mod explain;
-mod origin;
-mod replay;
+pub mod demo;
+pub mod explain;
+pub mod origin;
+pub mod replay;
 pub mod run_args;
 mod version;
 
@@ -35,6 +36,8 @@ struct Cli {
 enum Command {
     /// Run a node in front of a site.
     Run(run_args::RunArgs),
+    /// See it work: a test origin, a node and a workload, on this machine.
+    Demo(demo::Args),
     /// Check a configuration and say everything that is wrong with it.
     Check(check::Args),
     /// Show the effective configuration, or its schema.
@@ -53,6 +56,7 @@ enum Command {
 fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run(args) => app::run(args.sources()),
+        Command::Demo(args) => demo::main(args),
         Command::Check(args) => check::main(&args),
         Command::Config(command) => config_cmd::main(&command),
         Command::Explain(args) => explain::main(&args),

@@ -235,3 +235,6 @@ fn errors(mut mistakes: Vec<Mistake>) -> ConfigErrors {
     mistakes.truncate(MISTAKES_MAX);
     ConfigErrors { mistakes }
 }
+
+#[cfg(test)]
+mod tests;

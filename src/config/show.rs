@@ -32,7 +32,7 @@ pub(super) fn values(tree: &Node) -> Vec<Shown> {
 
 fn collect(node: &Node, key: String, shown: &mut Vec<Shown>) {
     let value = match &node.kind {
-        Kind::Table(table) if !table.is_empty() || key.is_empty() => {
+        Kind::Table(table) => {
             return table.iter().for_each(|(name, node)| collect(node, join(&key, name), shown));
         }
         Kind::List(list) if !list.is_empty() => {
@@ -41,7 +41,6 @@ fn collect(node: &Node, key: String, shown: &mut Vec<Shown>) {
                 .enumerate()
                 .for_each(|(index, node)| collect(node, format!("{key}[{index}]"), shown));
         }
-        Kind::Table(_) => serde_json::json!({}),
         Kind::List(_) => serde_json::json!([]),
         Kind::Nothing => serde_json::Value::Null,
         Kind::Bool(value) => (*value).into(),

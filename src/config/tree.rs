@@ -228,12 +228,12 @@ fn from_toml_value(
 ) -> Result<Node, Mistake> {
     let kind = match value.get_ref() {
         DeValue::Boolean(value) => Kind::Bool(*value),
-        DeValue::Integer(value) => {
-            let number = i64::from_str_radix(value.as_str(), value.radix());
+        DeValue::Integer(integer) => {
+            let number = i64::from_str_radix(integer.as_str(), integer.radix());
             Kind::Integer(number.map_err(|_overflow| Mistake {
-                source: Some(place(0)),
+                source: Some(place(value.span().start)),
                 key: String::new(),
-                what: format!("integer {} is too large", value.as_str()),
+                what: format!("integer {} is too large", integer.as_str()),
             })?)
         }
         DeValue::Float(value) => Kind::Float(value.as_str().parse().unwrap_or(f64::NAN)),

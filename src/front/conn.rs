@@ -1,16 +1,16 @@
 //! One client connection: TLS, the choice of HTTP version, its limits and its end.
 
+use super::Front;
 use super::gate::Entered;
 use super::record::{ClientBody, Record};
 use super::upload::Upload;
 use super::watch::{Expired, Watch, Watched, Wire};
-use super::Front;
 use crate::body::Body;
 use crate::config::model::Limits;
 use crate::net::Stream;
 use crate::serve::Client;
 use crate::task::Spawner;
-use crate::telemetry::{HandshakeFailure, HttpVersion, ListenerKind};
+use crate::telemetry::{self, HandshakeFailure, HttpVersion, ListenerKind, enter};
 use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -20,7 +20,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio_rustls::TlsAcceptor;
 
@@ -48,8 +48,7 @@ pub(super) struct Accepted {
 pub(super) async fn serve(front: Arc<Front>, accepted: Accepted) {
     let Accepted { stream, from, tls, kind, entered: _entered } = accepted;
     let metrics = Arc::clone(&front.worker.node.metrics);
-    let open = metrics.node.connections_open.of(kind);
-    open.inc();
+    let _open = enter(metrics.node.connections_open.of(kind));
     let limits = front.worker.node.snapshot.load().config.limits.clone();
     let mut client = Client { from, scheme: kind.into(), tls_name: None };
     let wire = match tls {
@@ -58,10 +57,11 @@ pub(super) async fn serve(front: Arc<Front>, accepted: Accepted) {
     };
     if let Some((wire, tls_version)) = wire {
         let watch = Watch::new(front.worker.node.clock);
-        let connection = Connection { front: Arc::clone(&front), watch, limits, client, tls_version };
+        let serving = OnceLock::new();
+        let connection =
+            Connection { front: Arc::clone(&front), watch, limits, client, tls_version, serving };
         connection.run(wire).await;
     }
-    open.dec();
 }
 
 async fn handshake(
@@ -94,6 +94,8 @@ struct Connection {
     limits: Limits,
     client: Client,
     tls_version: Option<&'static str>,
+    /// Set by the first request, which tells the HTTP version.
+    serving: OnceLock<telemetry::Entered>,
 }
 
 impl Connection {
@@ -158,6 +160,10 @@ impl Connection {
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<ClientBody> {
         let multiplexed = request.version() == Version::HTTP_2;
         self.watch.request_begins(multiplexed, &self.limits);
+        self.serving.get_or_init(|| {
+            let version = if multiplexed { HttpVersion::H2 } else { HttpVersion::H1 };
+            enter(self.front.worker.node.metrics.node.connections_serving.of(version))
+        });
         let (head, body) = request.into_parts();
         let (body, upload) = Upload::body(body, self.limits.body_bytes, self.limits.idle_timeout);
         let mut request = Request::from_parts(head, body);

@@ -19,7 +19,12 @@ pub struct Gate {
 
 impl Gate {
     /// Lets a connection from `address` in, unless `total` are open, or `per_address` from there.
-    pub(crate) fn enter(self: &Arc<Self>, address: IpAddr, total: usize, per_address: usize) -> Result<Entered, Limit> {
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        address: IpAddr,
+        total: usize,
+        per_address: usize,
+    ) -> Result<Entered, Limit> {
         if self.open.fetch_add(1, Ordering::Relaxed) >= total {
             self.open.fetch_sub(1, Ordering::Relaxed);
             return Err(Limit::Node);

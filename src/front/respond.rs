@@ -28,7 +28,11 @@ pub(super) fn status(failure: &Failure) -> (StatusCode, &'static str) {
 /// about the origin. After a broken upload the connection cannot be used again.
 pub(super) fn failure(failure: &Failure, node: &str, id: RequestId, version: Version) -> Response<Body> {
     let (status, reason) = status(failure);
-    let text = format!("{} {}: {reason}\nrequest {id}\n", status.as_u16(), status.canonical_reason().unwrap_or("Error"));
+    let text = format!(
+        "{} {}: {reason}\nrequest {id}\n",
+        status.as_u16(),
+        status.canonical_reason().unwrap_or("Error")
+    );
     let mut response = Response::new(Body::Full(Bytes::from(text)));
     *response.status_mut() = status;
     let headers = response.headers_mut();

@@ -45,7 +45,10 @@ impl HttpBody for Upload {
     type Error = BodyError;
 
     #[expect(clippy::disallowed_methods, reason = "a timer is moved on, no time is kept")]
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
             return match this.timer.as_mut().poll(cx) {

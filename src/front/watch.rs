@@ -65,8 +65,8 @@ impl Watch {
         Arc::new(Self { clock, started: now, state: Mutex::new(state), close: Notify::new() })
     }
 
-    /// A request head is complete. Returns whether the connection has served enough.
-    pub(super) fn request_begins(&self, multiplexed: bool, limits: &Limits) -> bool {
+    /// A request head is complete.
+    pub(super) fn request_begins(&self, multiplexed: bool, limits: &Limits) {
         let mut state = self.state.lock();
         state.in_progress += 1;
         state.requests += 1;
@@ -77,7 +77,6 @@ impl Watch {
         if worn {
             self.close.notify_one();
         }
-        worn
     }
 
     /// A response was sent, or given up.

@@ -1,6 +1,7 @@
 //! Which server of a group is asked next: a pure choice over what is known of each.
 
 use crate::config::model::Balance;
+use smallvec::SmallVec;
 use std::time::Instant;
 
 /// What the choice depends on, for one server.
@@ -17,27 +18,31 @@ pub(super) struct Candidate {
 }
 
 /// Chooses among `count` servers. `turn` advances by one with each fetch; it orders round robin and
-/// breaks ties of the others, so that equals share evenly. When health allows none, the one whose
-/// last failure is longest ago is tried: a site whose servers all failed must still come back.
-/// `None` when all were tried.
+/// breaks ties of the others. Turns go over the servers that may be asked, so that the share of one
+/// that may not falls on all others alike. When health allows none, the one whose last failure is
+/// longest ago is tried: a site whose servers all failed must still come back. `None` when all were
+/// tried.
 pub(super) fn choose(
     balance: Balance,
     turn: usize,
     count: usize,
     candidate: impl Fn(usize) -> Candidate,
 ) -> Option<usize> {
-    let in_turn = || {
-        (0..count)
-            .map(|step| turn.wrapping_add(step) % count)
-            .map(|index| (index, candidate(index)))
-            .filter(|(_, candidate)| !candidate.tried)
-    };
-    let mut available = in_turn().filter(|(_, candidate)| candidate.available);
+    let untried = || (0..count).map(|index| (index, candidate(index))).filter(|(_, server)| !server.tried);
+    let available: SmallVec<[(usize, usize); 16]> = untried()
+        .filter(|(_, server)| server.available)
+        .map(|(index, server)| (index, server.in_progress))
+        .collect();
+    let (before, from) = available.split_at(turn.checked_rem(available.len()).unwrap_or(0));
+    let mut in_turn = from.iter().chain(before);
     let chosen = match balance {
-        Balance::RoundRobin => available.next(),
-        Balance::LeastConnections => available.min_by_key(|(_, candidate)| candidate.in_progress),
+        Balance::RoundRobin => in_turn.next(),
+        Balance::LeastConnections => in_turn.min_by_key(|(_, in_progress)| in_progress),
     };
-    chosen.or_else(|| in_turn().min_by_key(|(_, candidate)| candidate.last_failure)).map(|(index, _)| index)
+    match chosen {
+        Some(&(index, _)) => Some(index),
+        None => untried().min_by_key(|(_, server)| server.last_failure).map(|(index, _)| index),
+    }
 }
 
 #[cfg(test)]
@@ -48,12 +53,12 @@ mod tests {
     const IDLE: Candidate = Candidate { tried: false, available: true, last_failure: None, in_progress: 0 };
 
     #[test]
-    fn round_robin_takes_turns_and_skips_the_unavailable_and_the_tried() {
+    fn round_robin_shares_the_turns_of_servers_that_may_not_be_asked() {
         let servers = [IDLE, Candidate { available: false, ..IDLE }, Candidate { tried: true, ..IDLE }, IDLE];
         let choices: Vec<_> = (0..5)
             .map(|turn| choose(Balance::RoundRobin, turn, 4, |index| servers[index]).unwrap())
             .collect();
-        assert_eq!(choices, [0, 3, 3, 3, 0]);
+        assert_eq!(choices, [0, 3, 0, 3, 0]);
     }
 
     #[test]

@@ -132,8 +132,8 @@ impl HttpBody for UpstreamBody {
         match Pin::new(&mut *incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 this.silent_since = None;
-                // Readers that know the length do not ask for the end.
-                if incoming.is_end_stream() {
+                // Readers that know the length do not ask for the end; nothing follows trailers.
+                if incoming.is_end_stream() || frame.is_trailers() {
                     this.finish();
                 }
                 Poll::Ready(Some(Ok(frame)))

@@ -11,6 +11,7 @@ use super::upstream::Upstream;
 use crate::net::{Net, Stream};
 use crate::task::Spawner;
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use futures_util::task::AtomicWaker;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::future::{Future, poll_fn};
@@ -74,7 +75,7 @@ impl Dialer {
             .resolve(&server.host)
             .await
             .map_err(|reason| FetchError::Resolve { host: server.host.clone(), reason })?;
-        let addresses = addresses.iter().map(|&ip| SocketAddr::new(ip, server.port));
+        let addresses = addresses.into_iter().map(|ip| SocketAddr::new(ip, server.port));
         let stream = self.connect(addresses).await.map_err(FetchError::Connect)?;
         let (layer, http2) = match &upstream.tls {
             None => (Layer::Plain(stream), http2),
@@ -119,7 +120,7 @@ impl Dialer {
     }
 
     async fn start_http1(&self, socket: Socket) -> Result<Connected, FetchError> {
-        let received = socket.received.clone();
+        let inbound = socket.inbound.clone();
         let handshake = http1::Builder::new()
             .writev(true)
             .max_buf_size(READ_BUFFER_MAX)
@@ -128,10 +129,11 @@ impl Dialer {
         let (sender, connection) = handshake.await.map_err(|error| FetchError::Protocol(Box::new(error)))?;
         let (abort, aborted) = oneshot::channel();
         self.spawner.spawn(drive_http1(connection.with_upgrades(), aborted));
-        Ok(Connected::Http1(Line::new(sender, abort, received)))
+        Ok(Connected::Http1(Line::new(sender, abort, inbound)))
     }
 
     async fn start_http2(&self, socket: Socket) -> Result<Connected, FetchError> {
+        let inbound = socket.inbound.clone();
         let handshake = http2::Builder::new(Tasks(self.spawner.clone()))
             .timer(TokioTimer::new())
             .max_header_list_size(HEAD_BYTES_MAX as u32)
@@ -145,6 +147,8 @@ impl Dialer {
         self.spawner.spawn(async move {
             // An error was told to the streams that it concerns.
             let _ended = poll_fn(|cx| {
+                // The peer's limit comes first of all (RFC 9113 §3.4), but hyper reads it elsewhere.
+                inbound.first.register(cx.waker());
                 let poll = Pin::new(&mut connection).poll(cx);
                 known.store(STREAMS_MAX.min(connection.current_max_send_streams()), Ordering::Relaxed);
                 poll
@@ -181,9 +185,24 @@ impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Tasks {
 /// The socket of one connection.
 struct Socket {
     layer: Layer,
-    received: Arc<AtomicU64>,
+    inbound: Arc<Inbound>,
     stats: Arc<OriginStats>,
     _permit: OwnedSemaphorePermit,
+}
+
+/// What was received on a connection.
+#[derive(Default)]
+pub(super) struct Inbound {
+    bytes: AtomicU64,
+    /// Woken by the first bytes.
+    first: AtomicWaker,
+}
+
+impl Inbound {
+    /// Bytes received so far, without TLS.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
 }
 
 enum Layer {
@@ -195,7 +214,7 @@ impl Socket {
     fn new(layer: Layer, permit: OwnedSemaphorePermit, stats: Arc<OriginStats>) -> Self {
         stats.connects.add(1);
         stats.open.add(1);
-        Self { layer, received: Arc::default(), stats, _permit: permit }
+        Self { layer, inbound: Arc::default(), stats, _permit: permit }
     }
 }
 
@@ -213,7 +232,10 @@ impl AsyncRead for Socket {
             Layer::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Layer::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         };
-        this.received.fetch_add((buf.filled().len() - before) as u64, Ordering::Relaxed);
+        let read = (buf.filled().len() - before) as u64;
+        if this.inbound.bytes.fetch_add(read, Ordering::Relaxed) == 0 {
+            this.inbound.first.wake();
+        }
         poll
     }
 }

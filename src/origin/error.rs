@@ -2,6 +2,7 @@
 //! server may have acted on the request.
 
 use crate::tls::client::TlsError;
+use rustix::io::Errno;
 use std::error::Error;
 use std::io;
 
@@ -98,10 +99,10 @@ impl FetchError {
     }
 
     /// Whether it counts against the server's health.
-    pub(super) const fn is_server_fault(&self) -> bool {
+    pub(super) fn is_server_fault(&self) -> bool {
         match self {
+            Self::Connect(error) => !is_exhaustion_here(error),
             Self::Resolve { .. }
-            | Self::Connect(_)
             | Self::ConnectTimeout
             | Self::Tls(_)
             | Self::FirstByteTimeout
@@ -115,6 +116,12 @@ impl FetchError {
             | Self::RequestBody => false,
         }
     }
+}
+
+/// Whether this node has no descriptors or ports left, for which no server is to be avoided.
+fn is_exhaustion_here(error: &io::Error) -> bool {
+    let raw = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(raw, Some(Errno::MFILE | Errno::NFILE | Errno::ADDRNOTAVAIL | Errno::NOBUFS | Errno::NOMEM))
 }
 
 impl From<TlsError> for FetchError {
@@ -193,6 +200,26 @@ impl FailureKind {
             Self::RequestBody => "request_body",
             Self::BodyStalled => "body_stalled",
             Self::BodyBroken => "body_broken",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_without_descriptors_blames_no_server() {
+        let connect = |errno: Errno| FetchError::Connect(io::Error::from_raw_os_error(errno.raw_os_error()));
+        assert!(connect(Errno::CONNREFUSED).is_server_fault());
+        assert!(!connect(Errno::MFILE).is_server_fault());
+    }
+
+    #[test]
+    fn every_kind_has_a_name_of_its_own() {
+        for (index, kind) in FailureKind::ALL.iter().enumerate() {
+            assert_eq!(*kind as usize, index, "counters are indexed by kind");
+            assert!(FailureKind::ALL[..index].iter().all(|other| other.as_str() != kind.as_str()));
         }
     }
 }

@@ -187,10 +187,13 @@ impl Fetch<'_> {
             let dialing = match pool.plan(keep, fresh, self.worker.shared.clock.now().mono) {
                 Plan::Use(lease) => return Ok(lease),
                 Plan::Refuse => return Err(FetchError::TooManyConnections),
-                Plan::Wait(mut waiter) => match waiter.handoff().await {
-                    Some(line) => return Ok(pool.lease_line(line, keep, true)),
-                    None => continue,
-                },
+                Plan::Wait(mut waiter) => {
+                    *is_waiting = true;
+                    match waiter.handoff().await {
+                        Some(line) => return Ok(pool.lease_line(line, keep, true)),
+                        None => continue,
+                    }
+                }
                 Plan::Dial(dialing) => dialing,
             };
             *is_waiting = true;
@@ -200,7 +203,8 @@ impl Fetch<'_> {
                 Permit::LookAgain => continue,
             };
             *is_waiting = false;
-            let connected = self.worker.dialer.dial(&pool.upstream, pool.http2, permit).await?;
+            // Boxed, since its handshakes would add a third to the future of every fetch.
+            let connected = Box::pin(self.worker.dialer.dial(&pool.upstream, pool.http2, permit)).await?;
             let lease = match connected {
                 Connected::Http2(session) => pool.lease_session(session, keep),
                 Connected::Http1(line) => {

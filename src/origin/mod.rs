@@ -240,7 +240,8 @@ impl Origins {
         request: http::Request<Body>,
         pin: Option<&OriginServer>,
     ) -> Result<Fetched, FetchError> {
-        let group = self.0.group(group)?;
+        let stats = self.0.shared.stats();
+        let group = self.0.group(group).inspect_err(|_| stats.count_failure(FailureKind::Tls))?;
         fetch::fetch(&self.0, &group, request, pin).await
     }
 }
@@ -297,3 +298,6 @@ async fn sweep(worker: Weak<Worker>) {
         worker.sweep();
     }
 }
+
+#[cfg(test)]
+mod tests;

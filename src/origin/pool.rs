@@ -5,6 +5,7 @@
 //! that becomes free is handed to the oldest waiter. [`Lease`] is the use of a connection by one
 //! request: whatever happens to it, the connection is either whole and back, or closed.
 
+use super::connect::Inbound;
 use super::request::Outgoing;
 use super::stats::OriginStats;
 use super::upstream::Upstream;
@@ -12,7 +13,7 @@ use hyper::client::conn::{http1, http2};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
@@ -338,21 +339,21 @@ impl Drop for Lease {
 pub(super) struct Line {
     pub sender: http1::SendRequest<Outgoing>,
     abort: oneshot::Sender<()>,
-    received: Arc<AtomicU64>,
+    inbound: Arc<Inbound>,
 }
 
 impl Line {
     pub(super) const fn new(
         sender: http1::SendRequest<Outgoing>,
         abort: oneshot::Sender<()>,
-        received: Arc<AtomicU64>,
+        inbound: Arc<Inbound>,
     ) -> Self {
-        Self { sender, abort, received }
+        Self { sender, abort, inbound }
     }
 
     /// Bytes received on this connection.
     pub(super) fn received(&self) -> u64 {
-        self.received.load(Ordering::Relaxed)
+        self.inbound.bytes()
     }
 
     fn is_ready(&self) -> bool {

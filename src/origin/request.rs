@@ -45,10 +45,7 @@ impl Outbound {
             let target = head.uri.path_and_query().cloned();
             head.uri = Uri::from(target.unwrap_or_else(|| PathAndQuery::from_static("/")));
         }
-        head.headers.remove(TRANSFER_ENCODING);
-        if body.size_hint().exact().is_some() {
-            head.headers.remove(CONTENT_LENGTH);
-        }
+        frame(&mut head, body.size_hint().exact());
         let idempotent = head.method.is_idempotent();
         let upgrade = head.headers.contains_key(UPGRADE);
         let body = match body {
@@ -126,6 +123,18 @@ impl Outbound {
             Replay::Full(bytes) => Some(Outgoing::Whole(Body::Full(bytes.clone()))),
             Replay::Lent(loan) => loan.lend().map(|turn| Outgoing::Lent { loan: loan.clone(), turn }),
         }
+    }
+}
+
+/// States the length of a body that is known; says that there is none where the method lets one
+/// expect it (RFC 9110 §8.6).
+fn frame(head: &mut request::Parts, length: Option<u64>) {
+    head.headers.remove(TRANSFER_ENCODING);
+    let expects_body = matches!(head.method, Method::POST | Method::PUT | Method::PATCH);
+    match length {
+        None => {} // its sender's Content-Length, else chunks
+        Some(0) if !expects_body => drop(head.headers.remove(CONTENT_LENGTH)),
+        Some(length) => drop(head.headers.insert(CONTENT_LENGTH, length.into())),
     }
 }
 

@@ -11,6 +11,7 @@ use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{LookupIpStrategy, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -115,6 +116,9 @@ impl FixedNames {
     }
 }
 
+/// Addresses in the order in which to try them.
+pub(super) type Addresses = SmallVec<[IpAddr; 4]>;
+
 /// The cache of answers. Clones share it.
 #[derive(Clone)]
 pub(super) struct Names(Arc<Inner>);
@@ -135,7 +139,9 @@ struct Name {
 
 #[derive(Default)]
 struct NameState {
-    known: Option<Arc<[IpAddr]>>,
+    known: Option<Vec<IpAddr>>,
+    /// Advances with each use, so that connections spread over the addresses.
+    turn: usize,
     /// Until when `known`, or the failure, is good.
     fresh_until: Option<Instant>,
     failure: Option<String>,
@@ -148,14 +154,14 @@ impl Names {
         Self(Arc::new(Inner { resolver, clock, spawner, stats, names: Mutex::default() }))
     }
 
-    /// The addresses of `host`, at least one. Waits only for a name that is not known yet, or not
+    /// The addresses of `host`, at least one, in the order in which to try them. Waits only for a name that is not known yet, or not
     /// any more; callers bring a deadline. Safe to drop: the refresh goes on.
     ///
     /// # Errors
     /// The resolver's reason, if there is no answer to use on.
-    pub(super) async fn resolve(&self, host: &str) -> Result<Arc<[IpAddr]>, String> {
+    pub(super) async fn resolve(&self, host: &str) -> Result<Addresses, String> {
         if let Ok(literal) = host.parse() {
-            return Ok(Arc::from([literal]));
+            return Ok(Addresses::from_iter([literal]));
         }
         let name = self.name(host);
         let mut waited = false;
@@ -173,7 +179,7 @@ impl Names {
 
     /// What can be said now; starts a refresh where one is due. `None`: wait for it. Who waited
     /// once takes what there is, so the loop of the caller has two rounds at most.
-    fn answer(&self, host: &str, name: &Arc<Name>, waited: bool) -> Option<Result<Arc<[IpAddr]>, String>> {
+    fn answer(&self, host: &str, name: &Arc<Name>, waited: bool) -> Option<Result<Addresses, String>> {
         let now = self.0.clock.now().mono;
         let mut state = name.state.lock();
         state.used = Some(now);
@@ -184,8 +190,9 @@ impl Names {
             self.refresh(host, name);
         }
         let usable = is_fresh || waited || age.is_some_and(|age| age < STALE_MAX);
+        state.turn = state.turn.wrapping_add(1);
         match (&state.known, &state.failure) {
-            (Some(known), _) if usable => Some(Ok(known.clone())),
+            (Some(known), _) if usable => Some(Ok(in_order_of_trial(known, state.turn))),
             (None, Some(reason)) if is_fresh || waited => Some(Err(reason.clone())),
             (None, None) if waited => Some(Err("the resolver was stopped".to_owned())),
             _ => None,
@@ -207,7 +214,7 @@ impl Names {
         let mut state = name.state.lock();
         let (reason, good_for) = match result {
             Ok(answer) if !answer.addresses.is_empty() => {
-                state.known = Some(in_order_of_trial(answer.addresses));
+                state.known = Some(answer.addresses);
                 (None, answer.ttl.clamp(TTL_MIN, TTL_MAX))
             }
             Ok(_) => (Some("the name has no address".to_owned()), RETRY_AFTER),
@@ -248,21 +255,21 @@ impl Drop for Refreshing {
     }
 }
 
-/// IPv6 first, then by turns (RFC 8305 §4), without duplicates. `localhost` often lists both.
-fn in_order_of_trial(addresses: Vec<IpAddr>) -> Arc<[IpAddr]> {
-    let (v6, v4): (Vec<_>, Vec<_>) = addresses.into_iter().partition(IpAddr::is_ipv6);
-    let (mut v6, mut v4) = (v6.into_iter(), v4.into_iter());
-    let mut ordered = Vec::new();
-    loop {
-        let pair = (v6.next(), v4.next());
-        for address in [pair.0, pair.1].into_iter().flatten() {
-            if ordered.len() < ADDRESSES_MAX && !ordered.contains(&address) {
-                ordered.push(address);
+/// IPv6 first, then by turns (RFC 8305 §4), without duplicates; each family begins elsewhere each
+/// `turn`.
+fn in_order_of_trial(addresses: &[IpAddr], turn: usize) -> Addresses {
+    let family = |is_wanted: fn(&IpAddr) -> bool| {
+        let mut family = Addresses::new();
+        for address in addresses.iter().filter(|address| is_wanted(address)) {
+            if !family.contains(address) && family.len() < ADDRESSES_MAX / 2 {
+                family.push(*address);
             }
         }
-        if pair == (None, None) {
-            break;
-        }
-    }
-    ordered.into()
+        let start = turn.checked_rem(family.len()).unwrap_or(0);
+        family.rotate_left(start);
+        family
+    };
+    let (v6, v4) = (family(IpAddr::is_ipv6), family(IpAddr::is_ipv4));
+    let pairs = (0..v6.len().max(v4.len())).map(|index| [v6.get(index), v4.get(index)]);
+    pairs.flatten().flatten().copied().collect()
 }

@@ -89,7 +89,7 @@ pub(super) fn client_address(headers: &HeaderMap, from: IpAddr, trusted: &[IpNet
 
 /// The scheme that a trusted peer states; its own statement is the last.
 pub(super) fn stated_scheme(headers: &HeaderMap) -> Option<Scheme> {
-    let last = headers.get_all(X_FORWARDED_PROTO).iter().last()?;
+    let last = headers.get_all(X_FORWARDED_PROTO).iter().next_back()?;
     let stated = last.as_bytes().rsplit(|byte| *byte == b',').next()?.trim_ascii();
     if stated.eq_ignore_ascii_case(b"https") {
         Some(Scheme::Https)

@@ -29,7 +29,8 @@ impl Pattern {
             Some(prefix) => (prefix, true),
             None => (pattern, false),
         };
-        Self { normal: normal_form(text).into_owned(), text: text.to_owned(), is_prefix }
+        // Configuration refuses patterns with other than percent-encoding to resolve.
+        Self { normal: decode(text.as_bytes()), text: text.to_owned(), is_prefix }
     }
 
     fn matches(pattern: &str, is_prefix: bool, path: &str) -> bool {
@@ -78,15 +79,19 @@ pub(super) fn normal_form(path: &str) -> Cow<'_, str> {
     if is_plain {
         return Cow::Borrowed(path);
     }
-    let mut decoded = path.as_bytes().to_vec();
+    Cow::Owned(resolve_segments(&decode(path.as_bytes()).replace('\\', "/")))
+}
+
+/// Takes the percent-encoding off. What is no UTF-8 then becomes replacement characters.
+fn decode(path: &[u8]) -> String {
+    let mut decoded = path.to_vec();
     for _ in 0..DECODE_LAYERS_MAX {
         if !decoded.contains(&b'%') {
             break;
         }
         decoded = percent_encoding::percent_decode(&decoded).collect();
     }
-    let text = String::from_utf8_lossy(&decoded).replace('\\', "/");
-    Cow::Owned(resolve_segments(&text))
+    String::from_utf8_lossy(&decoded).into_owned()
 }
 
 /// RFC 3986 §5.2.4, with empty segments dropped too.

@@ -1,9 +1,9 @@
 //! Bodies of replies: read from the store, or from a fill as it arrives. Bytes are counted by their
 //! source when they are handed to the connection.
 
+use super::Worker;
 use super::fill::{Arriving, Piece, Reader};
 use super::lead;
-use super::Worker;
 use crate::body::{Body, BodyError};
 use crate::config::model::Site;
 use crate::proto::object::layout::{record_at, record_span};
@@ -24,7 +24,7 @@ type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 type PollFrame = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
 
 /// A range of a stored body.
-pub struct StoredBody {
+pub(super) struct StoredBody {
     hit: Hit,
     left: Range<u64>,
     reading: Option<Pending<Result<Bytes, LoadError>>>,
@@ -33,7 +33,7 @@ pub struct StoredBody {
 
 impl StoredBody {
     /// The bytes `range` of `hit`; at once if they are in record 0.
-    pub fn body(hit: Hit, range: Range<u64>, metrics: Arc<SiteMetrics>) -> Body {
+    pub(super) fn body(hit: Hit, range: Range<u64>, metrics: Arc<SiteMetrics>) -> Body {
         if range.is_empty() {
             return Body::Empty;
         }
@@ -81,7 +81,8 @@ impl HttpBody for StoredBody {
             Err(error) => return Poll::Ready(Some(Err(BodyError::Stored(error.as_str())))),
         };
         let from = (this.left.start - record_span(index).start) as usize;
-        let to = record.len().min(from + usize::try_from(this.left.end - this.left.start).unwrap_or(usize::MAX));
+        let to =
+            record.len().min(from + usize::try_from(this.left.end - this.left.start).unwrap_or(usize::MAX));
         if from >= to {
             return Poll::Ready(Some(Err(BodyError::Stored("record too short"))));
         }
@@ -100,7 +101,7 @@ impl HttpBody for StoredBody {
 }
 
 /// A range of a body that is arriving.
-pub struct FillBody {
+pub(super) struct FillBody {
     worker: Arc<Worker>,
     site: Arc<Site>,
     metrics: Arc<SiteMetrics>,
@@ -126,7 +127,7 @@ enum Elsewhere {
 
 impl FillBody {
     /// The bytes of `arriving` from `range.start` to `range.end`, or to the end if that is `None`.
-    pub fn body(
+    pub(super) fn body(
         worker: Arc<Worker>,
         site: Arc<Site>,
         metrics: Arc<SiteMetrics>,
@@ -237,14 +238,14 @@ impl HttpBody for FillBody {
 }
 
 /// A forwarded body, counted as it passes.
-pub struct Passing {
+pub(super) struct Passing {
     body: Body,
     metrics: Arc<SiteMetrics>,
 }
 
 impl Passing {
     /// Counts `body` as coming from the origin.
-    pub fn body(body: Body, metrics: Arc<SiteMetrics>) -> Body {
+    pub(super) fn body(body: Body, metrics: Arc<SiteMetrics>) -> Body {
         if body.is_end_stream() { Body::Empty } else { Body::stream(Self { body, metrics }) }
     }
 }
@@ -274,7 +275,7 @@ impl HttpBody for Passing {
 }
 
 /// Several ranges of a stored body in one `multipart/byteranges` body (RFC 9110 §14.6).
-pub struct Parts {
+pub(super) struct Parts {
     multipart: Multipart,
     hit: Hit,
     metrics: Arc<SiteMetrics>,
@@ -286,7 +287,7 @@ pub struct Parts {
 
 impl Parts {
     /// The parts of `multipart`, one after the other.
-    pub fn body(multipart: Multipart, hit: Hit, metrics: Arc<SiteMetrics>) -> Body {
+    pub(super) fn body(multipart: Multipart, hit: Hit, metrics: Arc<SiteMetrics>) -> Body {
         Body::stream(Self { multipart, hit, metrics, part: 0, bytes: None, sent_tail: false })
     }
 

@@ -131,11 +131,8 @@ impl Cached {
     pub(super) fn deliver_stored(mut self, verdict: Verdict) -> Answer {
         let (hit, reuse) = self.found.take().expect("plan delivers only what was found");
         let (age, ttl) = age_and_ttl(reuse);
-        let representation = Representation {
-            status: hit.head.status,
-            fields: hit.head.fields(),
-            length: hit.head.length,
-        };
+        let representation =
+            Representation { status: hit.head.status, fields: hit.head.fields(), length: hit.head.length };
         let status = self.stored_status(verdict, &hit, ttl);
         let (part, mut response) = self.reply(representation);
         let length = hit.head.length.unwrap_or(0);
@@ -219,7 +216,9 @@ impl Cached {
             match semantics::condition(&self.method, &self.headers, &validators) {
                 Condition::Proceed => {}
                 Condition::NotModified => return (Part::None, not_modified(representation.fields)),
-                Condition::PreconditionFailed => return (Part::None, precondition_failed(representation.fields)),
+                Condition::PreconditionFailed => {
+                    return (Part::None, precondition_failed(representation.fields));
+                }
             }
         }
         let part = match representation.length {
@@ -257,9 +256,11 @@ impl Cached {
     fn stored_status(&self, verdict: Verdict, hit: &Hit, ttl: i64) -> HeaderValue {
         let node = &self.exchange.snapshot.config.node.name;
         let status = match verdict {
-            Verdict::Revalidated if self.notes.collapsed => {
-                CacheStatus::forward(node, FwdReason::Stale).collapsed().stored().ttl(ttl).detail(verdict.as_str())
-            }
+            Verdict::Revalidated if self.notes.collapsed => CacheStatus::forward(node, FwdReason::Stale)
+                .collapsed()
+                .stored()
+                .ttl(ttl)
+                .detail(verdict.as_str()),
             Verdict::Revalidated => CacheStatus::forward(node, FwdReason::Stale)
                 .fwd_status(StatusCode::NOT_MODIFIED)
                 .stored()
@@ -312,7 +313,13 @@ impl Cached {
     }
 
     /// Adds the fields that every reply for the cache carries.
-    fn finish(self, mut response: Response<Body>, verdict: Verdict, status: HeaderValue, age: Option<u32>) -> Answer {
+    fn finish(
+        self,
+        mut response: Response<Body>,
+        verdict: Verdict,
+        status: HeaderValue,
+        age: Option<u32>,
+    ) -> Answer {
         let headers = response.headers_mut();
         if let Some(age) = age {
             headers.insert(AGE, HeaderValue::from(age));

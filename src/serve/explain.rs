@@ -192,7 +192,8 @@ fn request_for(url: &str) -> Result<(Request<Body>, Client), String> {
 }
 
 fn describe(variant: &Inspected, routed: &Routed, now: Wall) -> Variant {
-    let count = |is: fn(&crate::store::Whereabouts) -> bool| variant.records.iter().filter(|at| is(at)).count();
+    let count =
+        |is: fn(&crate::store::Whereabouts) -> bool| variant.records.iter().filter(|at| is(at)).count();
     Variant {
         version: variant.version.map(|version| version.to_string()),
         vary: variant
@@ -209,7 +210,10 @@ fn describe(variant: &Inspected, routed: &Routed, now: Wall) -> Variant {
 fn freshness(head: &Head, routed: &Routed, now: Wall) -> Freshness {
     let lifetime = semantics::lifetime(&head.facts, head.received, routed.policy());
     let age = semantics::current_age(head.initial_age, head.received, now);
-    let etag = head.fields().get(http::header::ETAG).map(|etag| String::from_utf8_lossy(etag.as_bytes()).into_owned());
+    let etag = head
+        .fields()
+        .get(http::header::ETAG)
+        .map(|etag| String::from_utf8_lossy(etag.as_bytes()).into_owned());
     Freshness {
         stored_because: head.reason.as_str(),
         status: head.status.as_u16(),

@@ -14,7 +14,7 @@ use std::time::Duration;
 /// Keys remembered at most.
 const KEYS_MAX: u64 = 65_536;
 /// How long a key counts as not storable after its last such response.
-pub const UNCACHEABLE_FOR: Duration = Duration::from_secs(60);
+pub(super) const UNCACHEABLE_FOR: Duration = Duration::from_secs(60);
 
 /// The memory of one node.
 pub struct Known(Cache<ObjectId, Entry>);

@@ -27,7 +27,7 @@ const WAKE_BYTES: usize = 64 << 10;
 
 /// Everything that a fetch for the cache needs; independent of the client that caused it.
 #[derive(Clone)]
-pub struct Asking {
+pub(super) struct Asking {
     /// The site.
     pub site: Arc<Site>,
     /// Its metrics.
@@ -63,7 +63,7 @@ enum Classified {
 }
 
 /// Fetches for a fill, from request to end of body. Runs as a task of the worker that missed.
-pub async fn lead(worker: Arc<Worker>, asking: Asking, leader: Leader) {
+pub(super) async fn lead(worker: Arc<Worker>, asking: Asking, leader: Leader) {
     match ask(&worker, &asking).await {
         Err(error) => leader.failed(Failure::Origin(error.into())),
         Ok((fetched, Classified::Refresh(hit))) => {
@@ -85,7 +85,11 @@ pub async fn lead(worker: Arc<Worker>, asking: Asking, leader: Leader) {
 }
 
 /// Takes over a response that a request of its own brought, if it may be stored.
-pub fn adopt(worker: &Arc<Worker>, asking: Asking, fetched: Fetched) -> Result<super::fill::Reader, Box<Fetched>> {
+pub(super) fn adopt(
+    worker: &Arc<Worker>,
+    asking: Asking,
+    fetched: Fetched,
+) -> Result<super::fill::Reader, Box<Fetched>> {
     let Classified::Store(reason, vary) = classify(&asking, &fetched) else {
         if fetched.response.status() != StatusCode::NOT_MODIFIED {
             worker.node.known.uncacheable(asking.object, worker.node.clock.now().wall);
@@ -99,7 +103,7 @@ pub fn adopt(worker: &Arc<Worker>, asking: Asking, fetched: Fetched) -> Result<s
 }
 
 /// Whether a response with this status is one for which `stale-if-error` stands in (RFC 5861 §4).
-pub fn is_server_error(status: StatusCode) -> bool {
+pub(super) fn is_server_error(status: StatusCode) -> bool {
     matches!(status.as_u16(), 500 | 502 | 503 | 504)
 }
 
@@ -107,8 +111,10 @@ pub fn is_server_error(status: StatusCode) -> bool {
 /// the answer was a 304 that fits nothing stored (RFC 9111 §4.3.4).
 async fn ask(worker: &Worker, asking: &Asking) -> Result<(Fetched, Classified), FetchError> {
     let mut request = asking.request_to_origin();
-    let conditional =
-        asking.stale.as_ref().is_some_and(|hit| semantics::make_conditional(request.headers_mut(), &hit.head.fields()));
+    let conditional = asking
+        .stale
+        .as_ref()
+        .is_some_and(|hit| semantics::make_conditional(request.headers_mut(), &hit.head.fields()));
     let fetched = fetch(worker, asking, request).await?;
     let classified = classify(asking, &fetched);
     if !(conditional && matches!(classified, Classified::Again)) {
@@ -153,14 +159,24 @@ fn classify(asking: &Asking, fetched: &Fetched) -> Classified {
 /// Brings a stored version up to date with a 304 (RFC 9111 §3.2, §4.3.4).
 async fn refresh(worker: &Worker, asking: &Asking, hit: &Hit, fetched: Fetched) -> Hit {
     let (request_sent, received) = (fetched.request_sent, fetched.received);
-    let update = fetched.response.into_parts().0.headers;
+    let mut update = fetched.response.into_parts().0.headers;
+    semantics::ensure_date(&mut update, received);
     let Ok(mut draft) = hit.head.to_draft() else { return hit.clone() };
     draft.fields = semantics::merge_304(&draft.fields, &update);
     draft.received = received;
     let facts = ResponseFacts::parse(StatusCode::NOT_MODIFIED, &update);
     draft.initial_age = semantics::corrected_initial_age(&facts, request_sent, received);
+    let merged = ResponseFacts::parse(draft.status, &draft.fields);
+    let storable = semantics::storable(&asking.request, &merged, &asking.policy);
     let hit = worker.node.store.refresh(hit, draft).await;
-    worker.node.known.storable(asking.object, worker.node.store.vary(asking.object));
+    match storable {
+        Ok(_) => worker.node.known.storable(asking.object, worker.node.store.vary(asking.object)),
+        // The 304 took back the leave to store; those who wait are served all the same.
+        Err(not) => {
+            asking.metrics.not_stored.inc(not as usize);
+            worker.node.store.invalidate(asking.object).await;
+        }
+    }
     hit
 }
 
@@ -176,13 +192,15 @@ async fn store(
     let length = body.size_hint().exact();
     let object = asking.object;
     let selecting = vary.as_ref().map(|vary| vary.selecting(&asking.selecting)).unwrap_or_default();
-    let variant = vary
-        .as_ref()
-        .map_or_else(|| key::variant(object, std::iter::empty()), |vary| vary.variant(object, &asking.selecting));
-    let nonce = worker.nonce();
-    let pin = semantics::strong_etag(&head.headers).map_or(VersionPin::Nonce(nonce), VersionPin::StrongEtag);
-    let mut fields = semantics::storable_fields(&head.headers);
+    let variant = vary.as_ref().map_or_else(
+        || key::variant(object, std::iter::empty()),
+        |vary| vary.variant(object, &asking.selecting),
+    );
+    let mut fields = head.headers;
     semantics::ensure_date(&mut fields, fetched.received);
+    let fields = semantics::storable_fields(&fields);
+    let nonce = worker.nonce();
+    let pin = semantics::strong_etag(&fields).map_or(VersionPin::Nonce(nonce), VersionPin::StrongEtag);
     let draft = HeadDraft {
         version: key::version(object, variant, pin),
         variant,
@@ -257,7 +275,12 @@ fn worth_finishing(received: u64, length: Option<u64>) -> bool {
 /// The rest of an arriving version from `offset` on, asked of the server that it comes from. `None`
 /// if the version has no strong validator, or is not what the server has any more: bytes of two
 /// versions are never spliced (RFC 9110 §13.1.5).
-pub async fn range_from(worker: &Worker, site: &Arc<Site>, arriving: &Arriving, offset: u64) -> Option<Body> {
+pub(super) async fn range_from(
+    worker: &Worker,
+    site: &Arc<Site>,
+    arriving: &Arriving,
+    offset: u64,
+) -> Option<Body> {
     let etag = semantics::strong_etag(&arriving.draft.fields)?.to_vec();
     let parts = key::decode(arriving.draft.key.as_bytes())?;
     let mut request = Request::get(parts.path).body(Body::Empty).ok()?;

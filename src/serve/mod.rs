@@ -245,7 +245,7 @@ impl Cached {
         let variant = |vary: &VaryList| vary.variant(exchange.routed.object, &self.headers);
         let hit = match store.lookup(exchange.routed.object, exchange.routed.key.as_bytes(), variant) {
             Lookup::Memory(hit) => Ok(hit),
-            Lookup::OnDisk(on_disk) => store.load(on_disk).await.map_err(|_| Miss::Damaged),
+            Lookup::OnDisk(on_disk) => store.load(on_disk).await.or(Err(Miss::Damaged)),
             Lookup::Miss(MissReason::Uri) => Err(Miss::Uri),
             Lookup::Miss(MissReason::Vary) => Err(Miss::Vary),
         };
@@ -266,7 +266,12 @@ impl Cached {
     fn judge(&self, hit: &Hit) -> Reuse {
         let head = &hit.head;
         let stored = Stored { facts: &head.facts, received: head.received, initial_age: head.initial_age };
-        semantics::reuse(&self.exchange.facts, &stored, self.exchange.now().wall, self.exchange.routed.policy())
+        semantics::reuse(
+            &self.exchange.facts,
+            &stored,
+            self.exchange.now().wall,
+            self.exchange.routed.policy(),
+        )
     }
 
     /// Asks the origin, and waits until it is known what its answer is to this request.
@@ -302,7 +307,9 @@ impl Cached {
 
     fn outcome(&mut self, outcome: Outcome, reader: Reader, collapsed: bool) -> (Event, Fetching) {
         match outcome {
-            Outcome::Streaming(arriving) if !self.selects(&arriving) => self.filled(Filled::Unfit, Fetching::Nothing),
+            Outcome::Streaming(arriving) if !self.selects(&arriving) => {
+                self.filled(Filled::Unfit, Fetching::Nothing)
+            }
             Outcome::Streaming(arriving) | Outcome::Stored(arriving, _) => {
                 self.filled(Filled::Streaming { collapsed }, Fetching::Arriving(arriving, reader))
             }
@@ -311,8 +318,12 @@ impl Cached {
                 self.found = Some((hit, reuse));
                 self.filled(Filled::Refreshed { collapsed }, Fetching::Nothing)
             }
-            Outcome::Own(fetched, server_error) => self.filled(Filled::Own { server_error }, Fetching::Own(fetched)),
-            Outcome::NotStored(server_error) => self.filled(Filled::NotStored { server_error }, Fetching::Nothing),
+            Outcome::Own(fetched, server_error) => {
+                self.filled(Filled::Own { server_error }, Fetching::Own(fetched))
+            }
+            Outcome::NotStored(server_error) => {
+                self.filled(Filled::NotStored { server_error }, Fetching::Nothing)
+            }
             Outcome::Failed(failure) => self.filled(Filled::Failed, Fetching::Failed(failure)),
         }
     }
@@ -375,7 +386,10 @@ impl Cached {
     /// Whether this request selects the variant that is arriving.
     fn selects(&self, arriving: &Arriving) -> bool {
         let object = self.exchange.routed.object;
-        arriving.vary.as_ref().is_none_or(|vary| vary.variant(object, &self.headers) == arriving.draft.variant)
+        arriving
+            .vary
+            .as_ref()
+            .is_none_or(|vary| vary.variant(object, &self.headers) == arriving.draft.variant)
     }
 
     fn asking(&self, reason: FetchReason) -> Asking {

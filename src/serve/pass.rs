@@ -20,7 +20,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 
 /// Silence in both directions after which a tunnel is closed.
-pub const TUNNEL_IDLE: Duration = Duration::from_secs(600);
+pub(super) const TUNNEL_IDLE: Duration = Duration::from_secs(600);
 /// Bytes read at once in each direction of a tunnel.
 const TUNNEL_BUFFER: usize = 16 << 10;
 
@@ -68,7 +68,12 @@ fn refused_upload(exchange: Exchange, fault: UploadFault) -> Answer {
     Answer { outcome: Err(failure), verdict: Verdict::Refused, metrics: Some(exchange.metrics), notes }
 }
 
-fn respond(exchange: &Exchange, mut fetched: Fetched, upgrade: Option<OnUpgrade>, reason: PassReason) -> Response<Body> {
+fn respond(
+    exchange: &Exchange,
+    mut fetched: Fetched,
+    upgrade: Option<OnUpgrade>,
+    reason: PassReason,
+) -> Response<Body> {
     let status = fetched.response.status();
     let tunnel = match upgrade {
         Some(client) if status == StatusCode::SWITCHING_PROTOCOLS => {

@@ -14,7 +14,6 @@ use crate::clock::Clock;
 use crate::proto::key::{ObjectId, VariantId};
 use crate::proto::object::HeadDraft;
 use crate::task::Spawner;
-use http::HeaderName;
 use std::sync::Arc;
 
 /// Sizes of the tiers.

@@ -11,8 +11,6 @@ mod picture;
 mod respond;
 mod site;
 mod stats;
-#[cfg(test)]
-mod tests;
 mod throttle;
 
 use crate::clock::Clock;
@@ -23,6 +21,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
 use respond::Responder;
+pub(crate) use stats::Counts;
 use std::future::Future;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -131,3 +130,6 @@ impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for OnSpawn
         self.0.spawn(future);
     }
 }
+
+#[cfg(test)]
+mod tests;

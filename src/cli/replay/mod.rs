@@ -9,8 +9,6 @@ pub(crate) mod engine;
 pub(crate) mod report;
 pub(crate) mod tally;
 pub(crate) mod targets;
-#[cfg(test)]
-mod tests;
 pub(crate) mod verdict;
 
 use crate::clock::Clock;
@@ -94,7 +92,8 @@ async fn replay(args: Args, trace: Trace) -> anyhow::Result<ExitCode> {
     Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Shows progress until the replay is done; SIGINT ends it after the requests in flight.
+/// Shows progress until the replay is done; SIGINT ends it after the requests in flight, a second
+/// one at once.
 async fn watch(engine: &Engine, requests: u64) {
     let style = "{elapsed_precise} {wide_bar} {human_pos}/{human_len} {per_sec} eta {eta} {msg}";
     let bar = ProgressBar::new(requests)
@@ -110,11 +109,17 @@ async fn watch(engine: &Engine, requests: u64) {
                     bar.set_message(format!("{} errors, {} mismatches", tally.errors(), tally.mismatches));
                 }
             }),
-            result = tokio::signal::ctrl_c(), if !interrupted => {
-                interrupted = result.is_ok();
+            _ = tokio::signal::ctrl_c() => {
+                if interrupted {
+                    break;
+                }
+                interrupted = true;
                 engine.stop();
             }
         }
     }
     bar.finish_and_clear();
 }
+
+#[cfg(test)]
+mod tests;

@@ -151,7 +151,14 @@ impl RawSite {
             rules.map(|(index, rule)| rule.validate(&format!("{key}.rules[{index}]"), &policy, check));
         let rules = rules.collect();
         let tls = self.tls.as_ref().and_then(|tls| tls.validate(&format!("{key}.tls"), check));
-        Site { name: self.name.clone(), hosts, tls, policy, rules, origin: self.origin_group(key, check).into() }
+        Site {
+            name: self.name.clone(),
+            hosts,
+            tls,
+            policy,
+            rules,
+            origin: self.origin_group(key, check).into(),
+        }
     }
 
     fn origin_group(self, key: &str, check: &mut Check<'_>) -> OriginGroup {
@@ -261,6 +268,7 @@ fn normal_pattern(pattern: &str) -> Result<String, String> {
     let (star, name) = pattern.strip_prefix("*.").map_or(("", pattern), |name| ("*.", name));
     match normal_host(name) {
         Ok(name) => Ok(format!("{star}{name}")),
+        Err(_) if !name.is_ascii() => Err("expected the ASCII form of the name (\"xn--...\")".to_owned()),
         Err(_) if name.contains("://") => Err("expected a host name, not a URL".to_owned()),
         Err(_) if name.contains(':') => Err("a host pattern has no port".to_owned()),
         Err(_) => Err("expected a host name, `*.` and a host name, or `*`".to_owned()),
@@ -277,8 +285,14 @@ fn check_path(path: &str) -> Result<(), &'static str> {
     if path.contains(['?', '#']) {
         return Err("a path pattern has no query");
     }
-    if path.bytes().any(|byte| byte.is_ascii_control() || byte == b' ') {
-        return Err("a path pattern has no spaces or control characters");
+    if path.bytes().any(|byte| byte.is_ascii_control() || b" ;\\".contains(&byte)) {
+        return Err("a path pattern has no spaces, control characters, `;` or `\\`");
+    }
+    // The start of a prefix's last segment may be anything, the end of an exact path a slash.
+    let (directory, last) = path.rsplit_once('/').unwrap_or_default();
+    let is_resolved = |segment: &str| !matches!(segment, "" | "." | "..");
+    if !directory.split('/').skip(1).all(is_resolved) || matches!(last, "." | "..") {
+        return Err("a path pattern has no empty, `.` or `..` segments");
     }
     Ok(())
 }

@@ -83,6 +83,7 @@ mod tests {
         check("the prefix is case-sensitive", "w/\"a\"", Some(("w/\"a\"", true)));
         check("unquoted", "abc", Some(("abc", true)));
         check("half quoted", "\"abc", Some(("\"abc", true)));
+        check("quotes within", "\"a\"b\"", Some(("\"a\"b\"", true)));
         check("one quote", "\"", Some(("\"", true)));
         check("empty", "", None);
     }

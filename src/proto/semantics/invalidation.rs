@@ -72,7 +72,7 @@ fn of_same_authority<'a>(scheme: Scheme, host: &str, rest: &'a str) -> Option<&'
         Scheme::Https => 443,
     };
     let origin_of = |text: &str| {
-        let authority = text.parse::<Authority>().ok().filter(|_| !text.contains('@'))?;
+        let authority = text.parse::<Authority>().ok()?;
         Some((authority.host().to_ascii_lowercase(), authority.port_u16().unwrap_or(own_port)))
     };
     let same = origin_of(&rest[..end])? == origin_of(host)?;
@@ -165,6 +165,7 @@ mod tests {
         check("absolute path", "/x/../y/./z#frag", &["/y/z"]);
         check("relative path", "x", &["/a/x"]);
         check("relative path upwards", "../x/", &["/x/"]);
+        check("upwards to a folder", "/x/y/..", &["/x/"]);
         check("upwards beyond the root", "../../../..", &["/"]);
         check("query only", "?x", &["/a/b?x"]);
         check("a colon in a path", "./x:y", &["/a/x:y"]);

@@ -120,6 +120,8 @@ mod tests {
         check("a tag where none is stored", &[("last-modified", EARLY)], &[("etag", "\"a\"")], false);
         check("same date", &[("last-modified", EARLY)], &[("last-modified", EARLY)], true);
         check("other date", &[("last-modified", EARLY)], &[("last-modified", LATE)], false);
+        check("a date where only a tag is stored", &[("etag", "\"a\"")], &[("last-modified", LATE)], true);
+        check("a date where nothing is stored", &[], &[("last-modified", LATE)], false);
         check("no validator in the 304", &[("etag", "\"a\"")], &[], true);
         check(
             "the tag decides over the date",

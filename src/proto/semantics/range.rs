@@ -39,8 +39,8 @@ pub fn ranges(request: &HeaderMap, stored: &HeaderMap, length: u64) -> Ranges {
     let satisfiable: SmallVec<[Range<u64>; 4]> =
         specs.iter().filter_map(|spec| spec.within(length)).collect();
     if satisfiable.is_empty() {
-        // §14.1.2: a suffix of an empty body is satisfiable, but has no bytes that a 206 could name.
-        let of_empty = length == 0 && specs.iter().any(|spec| matches!(spec, Spec::Suffix(1..)));
+        // §14.1.2: any suffix is satisfiable, but that of an empty body has no bytes for a 206 to name.
+        let of_empty = specs.iter().any(|spec| matches!(spec, Spec::Suffix(1..)));
         return if of_empty { Ranges::Whole } else { Ranges::Unsatisfiable };
     }
     let mut coalesced = coalesce(satisfiable);

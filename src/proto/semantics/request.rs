@@ -151,6 +151,11 @@ mod tests {
     }
 
     #[test]
+    fn request_seconds_saturate() {
+        assert_eq!(facts(&[("cache-control", "max-age=99999999999")]).max_age, Some(DELTA_MAX));
+    }
+
+    #[test]
     fn pragma_counts_only_without_cache_control() {
         assert!(facts(&[("pragma", "foo, no-cache")]).no_cache);
         assert!(!facts(&[("pragma", "no-cache"), ("cache-control", "max-age=5")]).no_cache);

@@ -93,7 +93,8 @@ pub fn reuse(request: &RequestFacts, stored: &Stored<'_>, now: Wall, policy: &Ca
     let age = current_age(stored.initial_age, stored.received, now);
     let lifetime = lifetime(stored.facts, stored.received, policy).secs;
     let ttl = i64::from(lifetime) - i64::from(age);
-    let if_error = ttl > 0 || -ttl < i64::from(error_window(stored.facts, lifetime, policy));
+    // While it is fresh, `-ttl` is negative and so below any window.
+    let if_error = -ttl < i64::from(error_window(stored.facts, lifetime, policy));
     let validate = |why, if_error| Reuse::Validate { age, ttl, why, if_error };
     if stored.facts.directives.no_cache() {
         return validate(ValidateReason::NoCache, false);

@@ -122,6 +122,10 @@ fn clients_can_be_content_with_less_unless_the_response_forbids() {
     }
     assert_eq!(judge("max-age=5, max-stale=2", "max-age=10", 7), fresh(7, 3));
     assert_eq!(
+        judge("max-age=99, max-stale=2", "max-age=10", 13),
+        validate(ValidateReason::Stale, 13, -3, true)
+    );
+    assert_eq!(
         judge("max-age=5, max-stale=2", "max-age=10", 8),
         validate(ValidateReason::RequestMaxAge, 8, 2, true)
     );
@@ -132,6 +136,7 @@ fn a_reload_does_not_validate_what_is_immutable_and_fresh() {
     use ValidateReason::{RequestMaxAge, RequestNoCache};
     assert_eq!(judge("max-age=0", "max-age=10, immutable", 5), fresh(5, 5));
     assert_eq!(judge("no-cache", "max-age=10, immutable", 5), validate(RequestNoCache, 5, 5, false));
+    assert_eq!(judge("max-age=0", "max-age=10, immutable", 10), validate(RequestMaxAge, 10, 0, true));
     assert_eq!(judge("max-age=0", "max-age=10, immutable", 12), validate(RequestMaxAge, 12, -2, true));
 }
 

@@ -77,10 +77,10 @@ fn surrogate_control_governs(fields: &HeaderMap) -> bool {
     governs
 }
 
-/// Directives with a target (`max-age=60;name`) are for the surrogate of that name, not for us.
+/// Directives with a target (`max-age=60;name`) are for the surrogate of that name, not for us. One
+/// without argument (`no-store;name`) is no known name, and needs no care.
 fn visit_surrogate_control(fields: &HeaderMap, visit: &mut dyn FnMut(&[u8], Argument<'_>)) {
     visit_members(fields, &SURROGATE_CONTROL, &mut |name, argument| match argument {
-        _ if name.contains(&b';') => {}
         Argument::Token(value) if value.contains(&b';') => {}
         Argument::Token(value) => visit(name, extended(value).unwrap_or(argument)),
         _ => visit(name, argument),

@@ -47,6 +47,13 @@ impl Vary {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VaryList(Arc<[HeaderName]>);
 
+impl FromIterator<HeaderName> for VaryList {
+    /// The list of names that were read back from a stored head, in their order there.
+    fn from_iter<I: IntoIterator<Item = HeaderName>>(names: I) -> Self {
+        Self(names.into_iter().collect())
+    }
+}
+
 impl VaryList {
     /// The names.
     pub fn names(&self) -> &[HeaderName] {
@@ -118,28 +125,37 @@ fn join<'a>(members: impl Iterator<Item = &'a [u8]>) -> Value {
 
 /// RFC 9110 §12.5.3: content codings are case-insensitive, and so is `q`.
 fn accept_encoding<'a>(members: impl Iterator<Item = &'a [u8]>) -> Value {
-    compact(&join(members))
+    let plain: SmallVec<[Value; 8]> = members.map(plain).collect();
+    join(plain.iter().map(SmallVec::as_slice))
 }
 
-/// Lower case and without any space, for fields that hold neither quoted strings nor comments.
-fn compact(text: &[u8]) -> Value {
-    text.iter().filter(|&&byte| byte != b' ' && byte != b'\t').map(u8::to_ascii_lowercase).collect()
+/// A member in lower case and without space around semicolons. Other space stays: `d e` is not
+/// `de`, and an origin would not answer it alike, so it must not stand for it here.
+fn plain(member: &[u8]) -> Value {
+    let mut plain = Value::new();
+    for (index, part) in member.split(|&byte| byte == b';').enumerate() {
+        if index > 0 {
+            plain.push(b';');
+        }
+        plain.extend(part.trim_ascii().iter().map(u8::to_ascii_lowercase));
+    }
+    plain
 }
 
 /// RFC 9110 §12.5.4: language ranges are case-insensitive, and their order says nothing; only the
-/// weights rank them. A value that is against the grammar is compared as it is written.
+/// weights rank them. A value with a malformed weight is compared in the order it is written.
 fn accept_language<'a>(members: impl Iterator<Item = &'a [u8]>) -> Value {
-    let compact: SmallVec<[Value; 8]> = members.map(compact).filter(|member| !member.is_empty()).collect();
-    let mut weighted: SmallVec<[(u16, &[u8]); 8]> = SmallVec::new();
-    for member in &compact {
+    let plain: SmallVec<[Value; 8]> = members.map(plain).filter(|member| !member.is_empty()).collect();
+    let mut weighted: SmallVec<[(&[u8], u16); 8]> = SmallVec::new();
+    for member in &plain {
         match weight_of(member) {
             Some(known) => weighted.push(known),
-            None => return join(compact.iter().map(SmallVec::as_slice)),
+            None => return join(plain.iter().map(SmallVec::as_slice)),
         }
     }
-    weighted.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(b.1)));
+    weighted.sort_unstable();
     let mut value = Value::new();
-    for (weight, language) in weighted {
+    for (language, weight) in weighted {
         if !value.is_empty() {
             value.push(b',');
         }
@@ -155,10 +171,10 @@ fn accept_language<'a>(members: impl Iterator<Item = &'a [u8]>) -> Value {
 /// Weight 1 in thousandths (RFC 9110 §12.4.2 has three digits after the point).
 const WEIGHT_MAX: u16 = 1000;
 
-/// `en;q=0.5` as 500 and `en`.
-fn weight_of(member: &[u8]) -> Option<(u16, &[u8])> {
+/// `en;q=0.5` as `en` and 500.
+fn weight_of(member: &[u8]) -> Option<(&[u8], u16)> {
     let Some(semicolon) = member.iter().position(|&byte| byte == b';') else {
-        return Some((WEIGHT_MAX, member));
+        return Some((member, WEIGHT_MAX));
     };
     let digits = member[semicolon + 1..].strip_prefix(b"q=")?;
     let (whole, fraction) = match digits {
@@ -173,7 +189,7 @@ fn weight_of(member: &[u8]) -> Option<(u16, &[u8])> {
         weight += digit(byte)? * place;
         place /= 10;
     }
-    (weight <= WEIGHT_MAX).then_some((weight, &member[..semicolon]))
+    Some((&member[..semicolon], weight))
 }
 
 #[cfg(test)]

@@ -72,6 +72,7 @@ fn lists_are_normalised() {
 fn accept_encoding_has_neither_case_nor_space() {
     let name = "accept-encoding";
     check("case and space", name, &[(name, "gzip, br;q=0.5")], &[(name, "GZIP,BR ; Q=0.5")], true);
+    check("no space within", name, &[(name, "gzip")], &[(name, "gz ip")], false);
     check("codings count", name, &[(name, "gzip")], &[(name, "br")], false);
 }
 
@@ -81,6 +82,9 @@ fn accept_language_has_neither_case_nor_order_at_equal_weight() {
     check("order", name, &[(name, "en, de")], &[(name, "de, en")], true);
     check("case", name, &[(name, "en, de")], &[(name, "eN, De")], true);
     check("space", name, &[(name, "en, de")], &[(name, " en ,   de")], true);
+    check("no space within", name, &[(name, "de")], &[(name, "d e")], false);
+    check("no space within weights", name, &[(name, "de;q=0.5")], &[(name, "de;q=0 .5")], false);
+    check("empty members", name, &[(name, "de")], &[(name, ", de,")], true);
     check("weights are numbers", name, &[(name, "en, de;q=0.5")], &[(name, "de;q=0.50, en;q=1.0")], true);
     check("weights rank", name, &[(name, "en, de;q=0.5")], &[(name, "en;q=0.5, de")], false);
     check("weights count", name, &[(name, "en, de;q=0.5")], &[(name, "en, de;q=0.6")], false);

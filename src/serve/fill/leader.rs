@@ -1,0 +1,132 @@
+//! The writing end of a fill.
+
+use super::{Arriving, Fill, FillTable, LAGGARD_WAIT, Phase, WINDOW_BYTES};
+use crate::origin::Fetched;
+use crate::serve::deliver::Failure;
+use crate::store::Hit;
+use bytes::Bytes;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker};
+
+/// The writing end of a fill, owned by the task that fetches.
+pub struct Leader {
+    pub(super) fill: Arc<Fill>,
+    pub(super) table: Arc<FillTable>,
+    /// Whether the table lists the fill, so that others can join it.
+    pub(super) listed: bool,
+    pub(super) ended: bool,
+}
+
+impl Leader {
+    /// The response is storable and its body follows.
+    pub fn stream(&self, arriving: Arc<Arriving>) {
+        if self.listed {
+            self.table.relist(&self.fill, arriving.draft.variant);
+        }
+        self.publish(Phase::Streaming(arriving));
+    }
+
+    /// Hands body bytes to the readers; they are woken by [`wake`](Self::wake). Waits for the slowest
+    /// reader, at most [`LAGGARD_WAIT`], if the window is full and nothing else could serve it.
+    pub async fn push(&self, bytes: Bytes, backed: bool) {
+        {
+            let mut state = self.fill.state.lock();
+            state.end += bytes.len() as u64;
+            state.pieces.push_back(bytes);
+            state.drop_consumed();
+            if state.end - state.start <= WINDOW_BYTES {
+                return;
+            }
+        }
+        if !backed {
+            self.wake();
+            let room = poll_fn(|cx| self.poll_room(cx));
+            let _ = tokio::time::timeout(LAGGARD_WAIT, room).await;
+        }
+        let mut state = self.fill.state.lock();
+        while state.end - state.start > WINDOW_BYTES {
+            state.drop_front();
+        }
+    }
+
+    fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut state = self.fill.state.lock();
+        state.drop_consumed();
+        if state.end - state.start <= WINDOW_BYTES {
+            return Poll::Ready(());
+        }
+        state.leader = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Wakes the readers.
+    pub fn wake(&self) {
+        let wakers = self.fill.state.lock().wake();
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Whether anybody reads.
+    pub fn has_readers(&self) -> bool {
+        self.fill.state.lock().readers > 0
+    }
+
+    /// The body is whole; `hit` is the stored version, unless the store could not keep it.
+    pub fn complete(mut self, arriving: Arc<Arriving>, hit: Option<Hit>) {
+        self.end(Phase::Complete(arriving, hit));
+    }
+
+    /// The body failed.
+    pub fn broken(mut self, arriving: Arc<Arriving>, why: &'static str) {
+        self.end(Phase::Broken(arriving, why));
+    }
+
+    /// The origin said that the stored version is still good.
+    pub fn refreshed(mut self, hit: Hit) {
+        self.end(Phase::Refreshed(hit));
+    }
+
+    /// The response must not be stored: the initiator gets it if it is still there.
+    pub fn not_stored(mut self, fetched: Fetched, server_error: bool) {
+        self.fill.state.lock().own = Some(Box::new(fetched));
+        self.end(Phase::NotStored { server_error });
+    }
+
+    /// There was no response.
+    pub fn failed(mut self, failure: Failure) {
+        self.end(Phase::Failed(failure));
+    }
+
+    fn end(&mut self, phase: Phase) {
+        self.ended = true;
+        if self.listed {
+            self.table.remove(&self.fill);
+        }
+        self.publish(phase);
+    }
+
+    fn publish(&self, phase: Phase) {
+        let mut state = self.fill.state.lock();
+        state.phase = phase;
+        let wakers = state.wake();
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Drop for Leader {
+    /// A leader that is dropped before its end (its task was cancelled, or panicked) fails the fill:
+    /// readers never wait for nobody.
+    fn drop(&mut self) {
+        self.table.open.fetch_sub(1, Ordering::Relaxed);
+        if self.ended {
+            return;
+        }
+        let phase = self.fill.state.lock().phase.clone();
+        match phase {
+            Phase::Streaming(arriving) => self.end(Phase::Broken(arriving, "leader gone")),
+            _ => self.end(Phase::Failed(Failure::Abandoned)),
+        }
+    }
+}

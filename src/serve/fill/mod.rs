@@ -1,0 +1,259 @@
+//! Fills: one fetch in progress for each object (or variant, once the object is known to vary),
+//! followed by every request that wants it.
+//!
+//! ```text
+//! Asking ─┬─ Streaming ─┬─ Complete        stored (or at least delivered) whole
+//!         │             └─ Broken          the body failed: readers are cut
+//!         ├─ Refreshed                     304: the stored version lives on
+//!         ├─ NotStored                     the initiator takes the response, others go alone
+//!         └─ Failed                        no response
+//! ```
+//! A fill belongs to this table and to its leader task, not to the client that began it: that
+//! client may leave. The table holds a fill from `Asking` until it is sealed in the store or has
+//! failed, so whoever misses in the store finds either the fill or, looking again, the result.
+//!
+//! The window keeps the bytes that readers have yet to take. A reader that falls out of it reads
+//! finished records from the store.
+
+mod leader;
+mod reader;
+
+pub(super) use leader::Leader;
+pub(super) use reader::{Outcome, Piece, Reader};
+
+use super::deliver::Failure;
+use crate::origin::Fetched;
+use crate::proto::key::{ObjectId, VariantId};
+use crate::proto::object::HeadDraft;
+use crate::proto::semantics::{ResponseFacts, VaryList};
+use crate::store::{Hit, Partial};
+use bytes::Bytes;
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Waker;
+use std::time::Duration;
+
+/// Bytes that a fill keeps for its readers at most.
+pub(super) const WINDOW_BYTES: u64 = 8 << 20;
+/// Consumed bytes that are kept for requests that join late.
+const KEEP_BYTES: u64 = 1 << 20;
+/// How long a full window waits for its slowest reader when the store does not back it.
+pub(super) const LAGGARD_WAIT: Duration = Duration::from_secs(30);
+/// Readers of one fill at most; further requests go alone. Bounds the work of one wake-up.
+const READERS_MAX: usize = 65_536;
+const SHARDS: usize = 64;
+
+/// The fills in progress of one node.
+pub struct FillTable {
+    shards: Vec<Mutex<Shard>>,
+    open: AtomicUsize,
+}
+
+/// The fills of each object, with the variant under which each can be joined.
+type Shard = HashMap<ObjectId, SmallVec<[(VariantId, Arc<Fill>); 1]>>;
+
+/// What joining led to.
+pub enum Joined {
+    /// Nobody fetches it yet: the caller must, with this leader, and may read with this reader.
+    Lead(Leader, Reader),
+    /// Somebody does.
+    Follow(Reader),
+    /// The check under the table's lock found that it need not be fetched any more.
+    Settled,
+    /// The fill has too many readers, or its start is gone.
+    Alone,
+}
+
+impl Default for FillTable {
+    fn default() -> Self {
+        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), open: AtomicUsize::new(0) }
+    }
+}
+
+impl FillTable {
+    /// Joins the fill of `variant`, or begins it. `settled` looks once more for the result of a fill
+    /// that ended between the caller's look-up and now; it is called under the table's lock.
+    pub fn join(
+        self: &Arc<Self>,
+        object: ObjectId,
+        variant: VariantId,
+        settled: impl FnOnce() -> bool,
+    ) -> Joined {
+        let mut shard = self.shard(object).lock();
+        if let Some((_, fill)) =
+            shard.get(&object).and_then(|fills| fills.iter().find(|(key, _)| *key == variant))
+        {
+            return match Reader::join(fill, false) {
+                Some(reader) => Joined::Follow(reader),
+                None => Joined::Alone,
+            };
+        }
+        if settled() {
+            return Joined::Settled;
+        }
+        let fill = Arc::new(Fill::new(object));
+        shard.entry(object).or_default().push((variant, Arc::clone(&fill)));
+        drop(shard);
+        let (leader, reader) = self.lead(fill, true);
+        Joined::Lead(leader, reader)
+    }
+
+    /// Begins a fill that nobody else can join.
+    pub fn alone(self: &Arc<Self>, object: ObjectId) -> (Leader, Reader) {
+        self.lead(Arc::new(Fill::new(object)), false)
+    }
+
+    /// Takes all fills of `object` out of the table: they serve those who read them, and nobody new.
+    pub fn doom(&self, object: ObjectId) {
+        self.shard(object).lock().remove(&object);
+    }
+
+    /// Fills in progress, joined or alone.
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    fn lead(self: &Arc<Self>, fill: Arc<Fill>, listed: bool) -> (Leader, Reader) {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        let reader = Reader::join(&fill, true).expect("a new fill has room for its initiator");
+        (Leader { fill, table: Arc::clone(self), listed, ended: false }, reader)
+    }
+
+    fn remove(&self, fill: &Arc<Fill>) {
+        let mut shard = self.shard(fill.object).lock();
+        if let Some(fills) = shard.get_mut(&fill.object) {
+            fills.retain(|(_, other)| !Arc::ptr_eq(other, fill));
+            if fills.is_empty() {
+                shard.remove(&fill.object);
+            }
+        }
+    }
+
+    /// Lists `fill` under the variant that its response turned out to be, so that requests that
+    /// select this variant join it, and those that select another do not. If another fill already
+    /// stands there, this one can no longer be joined.
+    fn relist(&self, fill: &Arc<Fill>, variant: VariantId) {
+        let mut shard = self.shard(fill.object).lock();
+        let Some(fills) = shard.get_mut(&fill.object) else { return };
+        if fills.iter().any(|(key, other)| *key == variant && !Arc::ptr_eq(other, fill)) {
+            fills.retain(|(_, other)| !Arc::ptr_eq(other, fill));
+        }
+        for (key, _) in fills.iter_mut().filter(|(_, other)| Arc::ptr_eq(other, fill)) {
+            *key = variant;
+        }
+    }
+
+    fn shard(&self, object: ObjectId) -> &Mutex<Shard> {
+        &self.shards[usize::from(object.0[0]) % SHARDS]
+    }
+}
+
+/// One fetch in progress.
+pub(super) struct Fill {
+    object: ObjectId,
+    state: Mutex<State>,
+}
+
+/// A storable response whose body is arriving.
+pub struct Arriving {
+    /// Head of the new version.
+    pub draft: HeadDraft,
+    /// What it says of its own reuse.
+    pub facts: ResponseFacts,
+    /// The fields that it varies by.
+    pub vary: Option<VaryList>,
+    /// Finished records, for readers that fell behind.
+    pub partial: Partial,
+    /// The server that it comes from: ranges of this version are asked of it alone.
+    pub server: crate::config::model::OriginServer,
+}
+
+#[derive(Clone)]
+enum Phase {
+    Asking,
+    Streaming(Arc<Arriving>),
+    Complete(Arc<Arriving>, Option<Hit>),
+    Broken(Arc<Arriving>, &'static str),
+    Refreshed(Hit),
+    NotStored { server_error: bool },
+    Failed(Failure),
+}
+
+struct State {
+    phase: Phase,
+    own: Option<Box<Fetched>>,
+    pieces: VecDeque<Bytes>,
+    /// Body offset of the first byte of `pieces`.
+    start: u64,
+    /// Body offset behind the last byte of `pieces`.
+    end: u64,
+    slots: Vec<Option<Slot>>,
+    readers: usize,
+    leader: Option<Waker>,
+}
+
+/// One reader's place.
+struct Slot {
+    cursor: u64,
+    waker: Option<Waker>,
+}
+
+impl Fill {
+    fn new(object: ObjectId) -> Self {
+        let state = State {
+            phase: Phase::Asking,
+            own: None,
+            pieces: VecDeque::new(),
+            start: 0,
+            end: 0,
+            slots: Vec::new(),
+            readers: 0,
+            leader: None,
+        };
+        Self { object, state: Mutex::new(state) }
+    }
+}
+
+impl State {
+    fn slowest(&self) -> u64 {
+        self.slots.iter().flatten().map(|slot| slot.cursor).min().unwrap_or(self.end)
+    }
+
+    fn drop_consumed(&mut self) {
+        let slowest = self.slowest();
+        while self.end - self.start > KEEP_BYTES && self.front_end().is_some_and(|end| end <= slowest) {
+            self.drop_front();
+        }
+    }
+
+    fn front_end(&self) -> Option<u64> {
+        self.pieces.front().map(|piece| self.start + piece.len() as u64)
+    }
+
+    fn drop_front(&mut self) {
+        if let Some(piece) = self.pieces.pop_front() {
+            self.start += piece.len() as u64;
+        }
+    }
+
+    fn wake(&mut self) -> SmallVec<[Waker; 4]> {
+        self.slots.iter_mut().flatten().filter_map(|slot| slot.waker.take()).collect()
+    }
+
+    /// The bytes at `cursor`, which is within the window.
+    fn piece_at(&self, cursor: u64) -> Option<Bytes> {
+        let mut at = self.start;
+        for piece in &self.pieces {
+            let next = at + piece.len() as u64;
+            if cursor < next {
+                return Some(piece.slice((cursor - at) as usize..));
+            }
+            at = next;
+        }
+        None
+    }
+}

@@ -1,0 +1,93 @@
+//! The program from outside: what a shell and a script see of the commands about configuration.
+
+use std::process::{Command, Output};
+
+fn shoal(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_shoal")).args(args).env_clear().output().expect("the program starts")
+}
+
+fn json(output: &Output) -> serde_json::Value {
+    serde_json::from_slice(&output.stdout).expect("JSON on standard output")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+const ORIGIN: [&str; 2] = ["--origin", "http://127.0.0.1:8000"];
+
+#[test]
+fn check_says_ok_in_a_line() {
+    let output = shoal(&[&["check"][..], &ORIGIN, &["--workers", "1"]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(
+        text(&output.stdout),
+        "ok: 1 site, 1 origin server on http://127.0.0.1:8080; cache 256.0 MiB in memory, no disk; 2 values set\n"
+    );
+    assert_eq!(json(&shoal(&[&["check", "--json"][..], &ORIGIN].concat()))["ok"], true);
+}
+
+#[test]
+fn check_exits_with_2_and_all_mistakes() {
+    let args = ["--workers", "0", "--admin", "0.0.0.0:1", "--cache-disk", "1GiB"];
+    let output = shoal(&[&["check"][..], &ORIGIN, &args].concat());
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(
+        text(&output.stderr),
+        "--workers: node.workers: expected 1 to 1024\n\
+         --cache-disk: cache.disk[0].path: a disk cache needs a folder: give `path`, or --cache-dir\n\
+         --admin: admin.listen: 0.0.0.0:1 can be reached from other machines: set admin.token_file, or listen on 127.0.0.1\n"
+    );
+    let output = shoal(&[&["check", "--json"][..], &args].concat());
+    assert_eq!(output.status.code(), Some(2));
+    let answer = json(&output);
+    assert_eq!(answer["ok"], false);
+    assert_eq!(answer["mistakes"].as_array().map(Vec::len), Some(4));
+}
+
+#[test]
+fn every_flag_sets_its_key() {
+    let flags = [
+        ("--listen", "127.0.0.1:1", "listen.http[0]"),
+        ("--listen-tls", "127.0.0.1:2", "listen.https[0]"),
+        ("--tls-cert", "/cert", "site[0].tls.cert"),
+        ("--tls-key", "/key", "site[0].tls.key"),
+        ("--origin", "http://o:1", "site[0].origins[0]"),
+        ("--admin", "127.0.0.1:3", "admin.listen"),
+        ("--metrics", "127.0.0.1:4", "metrics.listen"),
+        ("--cache-memory", "2GiB", "cache.memory"),
+        ("--cache-dir", "/cache", "cache.disk[0].path"),
+        ("--cache-disk", "3GiB", "cache.disk[0].size"),
+        ("--workers", "5", "node.workers"),
+        ("--profile", "rfc", "cache.profile"),
+        ("--access-log", "-", "log.access"),
+    ];
+    let args: Vec<&str> = flags.iter().flat_map(|(flag, value, _)| [*flag, *value]).collect();
+    let shown = json(&shoal(&[&["config", "show", "--json"][..], &args].concat()));
+    for (flag, value, key) in flags {
+        let shown = shown.as_array().and_then(|all| all.iter().find(|shown| shown["key"] == key));
+        let shown = shown.unwrap_or_else(|| panic!("{key} is shown"));
+        assert_eq!((&shown["value"], &shown["source"]["name"]), (&value.into(), &flag.into()));
+    }
+}
+
+#[test]
+fn config_show_names_sources_and_config_schema_is_json() {
+    let output = shoal(&[&["config", "show", "--cache-memory", "1GiB"][..], &ORIGIN].concat());
+    let text = text(&output.stdout);
+    assert!(text.contains("\ncache.memory = \"1GiB\"  # --cache-memory\n"), "{text}");
+    assert!(text.contains("\nlog.filter = \"info\"  # default\n"), "{text}");
+    assert!(json(&shoal(&["config", "schema"]))["properties"]["site"].is_object());
+}
+
+#[test]
+fn version_is_that_of_the_package() {
+    assert_eq!(json(&shoal(&["version", "--json"]))["version"], env!("CARGO_PKG_VERSION"));
+    assert!(text(&shoal(&["version"]).stdout).starts_with(concat!("shoal ", env!("CARGO_PKG_VERSION"))));
+}
+
+#[test]
+fn wrong_usage_exits_with_2() {
+    assert_eq!(shoal(&["check", "--no-such-flag"]).status.code(), Some(2));
+    assert_eq!(shoal(&[]).status.code(), Some(2));
+}
