@@ -437,16 +437,22 @@ fn pass_reason(head: &Head<'_>, by_rule: bool, ambiguous: bool) -> Option<PassRe
     }
 }
 
-/// RFC 9110 §7.8: `Upgrade` counts only with the connection option, and not in HTTP/2.
+/// RFC 9110 §7.8: `Upgrade` counts only with the connection option, and not in HTTP/2. One to `h2c`
+/// is ignored, as it may be: it would tunnel requests past the cache and every rule here.
 fn wants_upgrade(head: &Head<'_>) -> bool {
     head.version <= Version::HTTP_11
         && head.headers.contains_key(UPGRADE)
-        && head.headers.get_all(CONNECTION).iter().any(|value| {
-            value
-                .as_bytes()
-                .split(|byte| *byte == b',')
-                .any(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
-        })
+        && has_member(head.headers, CONNECTION, b"upgrade")
+        && !has_member(head.headers, UPGRADE, b"h2c")
+}
+
+/// Whether a list field has a member, in any case.
+fn has_member(headers: &HeaderMap, name: HeaderName, member: &[u8]) -> bool {
+    headers
+        .get_all(name)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .any(|found| found.trim_ascii().eq_ignore_ascii_case(member))
 }
 
 fn has_body(headers: &HeaderMap) -> bool {

@@ -1,7 +1,7 @@
 //! Arguments and sub-commands, a file each. Exit codes: 0 done, 1 failed, 2 wrong usage or
 //! configuration.
 //!
-//! A sub-command is a variant of [`Command`], an arm of [`dispatch`] and a module with `Args` and
+//! A sub-command is a variant of `Command`, an arm of `dispatch` and a module with `Args` and
 //! `main`. What it prints for a program to read goes to standard output, with `--json` where there
 //! is a choice; the rest goes to standard error.
 
@@ -33,6 +33,7 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "made once, and moved once")]
 enum Command {
     /// Run a node in front of a site.
     Run(run_args::RunArgs),

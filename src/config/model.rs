@@ -178,7 +178,7 @@ pub struct CertificateFiles {
     pub key: PathBuf,
 }
 
-/// Limits on clients (defaults in `references` of the configuration's docs).
+/// Limits on clients; defaults in `defaults.toml`.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Time for a whole request head.

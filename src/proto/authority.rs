@@ -172,3 +172,29 @@ const fn default_port(scheme: Scheme) -> u16 {
 fn is_decimal(written: &str, port: u16) -> bool {
     !written.starts_with('0') && written.parse() == Ok(port)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_in_normal_form_is_shared_and_others_are_rewritten() {
+        let field = HeaderValue::from_static("example.com:8080");
+        let same = Authority::from_field(&field, Scheme::Http).expect("an authority");
+        assert_eq!((same.as_str().as_ptr(), same.name()), (field.as_bytes().as_ptr(), "example.com"));
+        let changed = Authority::parse("[::0:1]:80", Scheme::Http).expect("an authority");
+        assert_eq!((changed.as_str(), changed.name()), ("[::1]", "[::1]"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_normal_form_of_a_normal_form_is_itself(text in "[a-zA-Z0-9.:_\\-\\[\\]]{0,24}", other: String) {
+            for (text, scheme) in [(&text, Scheme::Http), (&text, Scheme::Https), (&other, Scheme::Http)] {
+                if let Ok(once) = Authority::parse(text, scheme) {
+                    let twice = Authority::parse(once.as_str(), scheme).expect("a normal form is an authority");
+                    proptest::prop_assert_eq!(once.as_str(), twice.as_str());
+                }
+            }
+        }
+    }
+}

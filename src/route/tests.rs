@@ -302,6 +302,7 @@ fn what_is_not_for_the_cache_is_passed_with_its_reason() {
             shop("/").header("upgrade", "websocket").header("connection", "keep-alive, Upgrade"),
             Some(PassReason::Upgrade),
         ),
+        (shop("/").header("upgrade", "websocket, H2C").header("connection", "upgrade"), None),
     ];
     for (request, expected) in cases {
         assert_eq!(request.routed().pass, expected, "{} {:?}", request.uri, request.headers);

@@ -1,7 +1,27 @@
 //! A version that is being written.
+//!
+//! Its bytes are cut into records as they come. Slices go to memory and disk as they are complete;
+//! the head waits for the end, since it has the length and a hash of the body, and is written with
+//! the seal behind all slices: a version found without them at a start was never complete.
 
-use super::Hit;
+use super::body::{Body, Left};
+use super::disk::{AppendError, NewRecord, Place, RecordId, RecordKind};
+use super::hit::{Hit, Tier};
+use super::index::{Anchor, SEAL_INDEX, Variant, lean_id};
+use super::inner::{Inner, coarse_expiry};
+use super::memory::{MemoryKey, Tracked};
+use super::seal::{Seal, edition};
+use super::usage::Departure;
+use super::vary_list;
+use crate::proto::key::{ObjectId, VersionId};
+use crate::proto::object::{HeadDraft, layout};
 use bytes::Bytes;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use tokio::sync::Semaphore;
+
+/// Longest body that is kept, in bytes: bounds the chunk hashes in memory and in the seal.
+pub(super) const BODY_MAX: u64 = 64 << 30;
 
 /// Why a fill was not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -22,49 +42,474 @@ pub enum SealError {
     Lost,
 }
 
+/// What a write in progress shares with its readers and with those who may end it.
+#[derive(Default)]
+pub(super) struct FillState {
+    superseded: AtomicBool,
+    /// The first body bytes, once record 0 is full or the body complete.
+    first: OnceLock<Bytes>,
+    body: OnceLock<Arc<Body>>,
+    gate: Gate,
+}
+
+/// Has one permit, held while head and seal are queued for the disk: an invalidation takes it to be
+/// sure that its `Drop` is queued after them, and a filing that comes later sees that it is superseded.
+struct Gate(Semaphore);
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self(Semaphore::new(1))
+    }
+}
+
+impl FillState {
+    pub(super) fn is_superseded(&self) -> bool {
+        self.superseded.load(Ordering::Acquire)
+    }
+
+    /// Nothing of the write becomes visible from now on. Called under the lock of the object's shard.
+    pub(super) fn supersede(&self) {
+        self.superseded.store(true, Ordering::Release);
+    }
+
+    /// The slices so far.
+    pub(super) fn body(&self) -> Option<&Arc<Body>> {
+        self.body.get()
+    }
+
+    /// Waits for a filing in progress to be queued.
+    pub(super) async fn filed(&self) {
+        drop(self.gate.0.acquire().await);
+    }
+}
+
+/// A write in progress, known to the index until it is dropped.
+pub(super) struct Registration {
+    inner: Arc<Inner>,
+    object: ObjectId,
+    state: Arc<FillState>,
+}
+
+impl Registration {
+    pub(super) fn new(inner: Arc<Inner>, object: ObjectId) -> Arc<Self> {
+        let state = Arc::new(FillState::default());
+        inner.index.register(object, state.clone());
+        Arc::new(Self { inner, object, state })
+    }
+
+    pub(super) fn state(&self) -> &Arc<FillState> {
+        &self.state
+    }
+
+    /// Queues a head, and behind it its seal, for the disk.
+    async fn file(&self, number: u64, head: (NewRecord, Filed), seal: Option<(NewRecord, Filed)>) {
+        let ((head, head_done), Some(disk)) = (head, self.inner.disk()) else { return };
+        let Ok(_permit) = self.state.gate.0.acquire().await else { return };
+        // Also one that was replaced meanwhile: its head must not come behind its successor's.
+        if self.state.is_superseded() || self.inner.index.head_id(self.object, number).is_none() {
+            return;
+        }
+        if disk.append(head, move |result| head_done.end(result)).await.is_err() {
+            return;
+        }
+        if self.state.is_superseded() {
+            // The invalidation may have given up waiting, and its `Drop` be before this head.
+            self.inner.index.forgotten.add(self.object);
+            return;
+        }
+        if let Some((seal, seal_done)) = seal {
+            // Without it the version is there until the next start.
+            let _ = disk.append(seal, move |result| seal_done.end(result)).await;
+        }
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.inner.index.unregister(self.object, &self.state);
+    }
+}
+
+/// A version that is visible and waits to be handed to the disk. Dropped before, it stays in
+/// memory only.
+pub struct Filing {
+    registration: Arc<Registration>,
+    number: u64,
+    head: (NewRecord, Filed),
+    seal: Option<(NewRecord, Filed)>,
+}
+
+impl Filing {
+    pub(super) fn new(
+        registration: Arc<Registration>,
+        number: u64,
+        head: NewRecord,
+        seal: Option<NewRecord>,
+    ) -> Self {
+        let done = |kind| Filed::new(&registration.inner, registration.object, number, kind);
+        let head = (head, done(RecordKind::Head));
+        let seal = seal.map(|seal| (seal, done(RecordKind::Seal)));
+        Self { registration, number, head, seal }
+    }
+
+    /// Waits for room in the disk's queue.
+    pub async fn queue(self) {
+        self.registration.file(self.number, self.head, self.seal).await;
+    }
+}
+
+/// Tells the index what became of a head or seal, also if it was never queued.
+struct Filed {
+    inner: Weak<Inner>,
+    object: ObjectId,
+    number: u64,
+    kind: RecordKind,
+    place: Option<Place>,
+}
+
+impl Filed {
+    fn new(inner: &Arc<Inner>, object: ObjectId, number: u64, kind: RecordKind) -> Self {
+        Self { inner: Arc::downgrade(inner), object, number, kind, place: None }
+    }
+
+    fn end(mut self, result: Result<Place, AppendError>) {
+        self.place = result.ok();
+    }
+}
+
+impl Drop for Filed {
+    fn drop(&mut self) {
+        if let Some(inner) = self.inner.upgrade() {
+            inner.index.written(self.object, self.number, self.kind, self.place);
+        }
+    }
+}
+
+/// Tells a body what became of a slice, also if it was never queued.
+struct SliceFiled {
+    body: Arc<Body>,
+    inner: Weak<Inner>,
+    index: u32,
+    place: Option<Place>,
+}
+
+impl SliceFiled {
+    fn end(mut self, result: Result<Place, AppendError>) {
+        self.place = result.ok();
+    }
+}
+
+impl Drop for SliceFiled {
+    fn drop(&mut self) {
+        if self.body.written(self.index, self.place) == Left::Broken
+            && let Some(inner) = self.inner.upgrade()
+        {
+            inner.index.forget_edition(self.body.object, self.body.edition, Departure::Unwritten);
+        }
+    }
+}
+
 /// A version that is being written, owned by the leader of its fill. Dropped before
 /// [`seal`](Self::seal), nothing of it becomes visible and its memory is given back.
-pub struct Filling(());
+pub struct Filling {
+    registration: Arc<Registration>,
+    draft: HeadDraft,
+    edition: VersionId,
+    /// Body bytes taken in, also after it was lost.
+    length: u64,
+    /// The record that is being filled.
+    buffer: Vec<u8>,
+    hasher: blake3::Hasher,
+    /// BLAKE3 of each complete chunk.
+    hashes: Vec<[u8; 32]>,
+    lost: bool,
+    sealed: bool,
+}
 
 impl Filling {
+    pub(super) fn new(inner: Arc<Inner>, draft: HeadDraft) -> Self {
+        let lost = draft.length.is_some_and(|length| length > inner.object_max.min(BODY_MAX));
+        let mut filling = Self {
+            edition: edition(draft.version, draft.received),
+            registration: Registration::new(inner, draft.key.object()),
+            draft,
+            length: 0,
+            buffer: Vec::new(),
+            hasher: blake3::Hasher::new(),
+            hashes: Vec::new(),
+            lost,
+            sealed: false,
+        };
+        if !lost {
+            filling.buffer = filling.buffer_for(0);
+        }
+        filling
+    }
+
+    fn inner(&self) -> &Arc<Inner> {
+        &self.registration.inner
+    }
+
+    fn state(&self) -> &Arc<FillState> {
+        &self.registration.state
+    }
+
     /// Adds body bytes. May wait for the disk's queue. Never fails: what cannot be kept is
-    /// [lost](Self::is_lost).
-    pub async fn append(&mut self, bytes: &[u8]) {
-        let _ = bytes;
-        todo!()
+    /// [lost](Self::is_lost). Dropped before it is ready, the fill is lost.
+    pub async fn append(&mut self, mut bytes: &[u8]) {
+        let mut at = self.length;
+        self.length += bytes.len() as u64;
+        let most = self.draft.length.unwrap_or(u64::MAX).min(self.inner().object_max).min(BODY_MAX);
+        if self.lost || self.length > most || self.state().is_superseded() {
+            self.give_up();
+            return;
+        }
+        // Set for as long as a wait may not come back, so that a gap can never be sealed.
+        self.lost = true;
+        while !bytes.is_empty() {
+            let index = layout::record_at(at);
+            let end = layout::record_span(index).end;
+            let room = usize::try_from(end - at).unwrap_or(usize::MAX);
+            let (now, later) = bytes.split_at(bytes.len().min(room));
+            self.buffer.extend_from_slice(now);
+            self.hash(now, at);
+            (bytes, at) = (later, at + now.len() as u64);
+            if at == end && !self.finish(index).await {
+                self.give_up();
+                return;
+            }
+        }
+        self.lost = false;
     }
 
     /// Whether the version can no longer be stored.
     pub fn is_lost(&self) -> bool {
-        todo!()
+        self.lost || self.state().is_superseded() || self.state().body().is_some_and(|body| body.is_broken())
     }
 
     /// A reader of the records that are finished.
     pub fn partial(&self) -> Partial {
-        todo!()
+        Partial(self.state().clone())
     }
 
-    /// Ends the body and makes the version visible, in place of older ones of its variant.
+    /// Ends the body, makes the version visible, in place of older ones of its variant, and hands it
+    /// to the disk, whose queue it may wait for; dropped then, the version stays in memory only.
     ///
     /// # Errors
     /// If the version is not kept; nothing is visible then.
     pub async fn seal(self) -> Result<Hit, SealError> {
-        todo!()
+        let (hit, filing) = self.publish().await?;
+        if let Some(filing) = filing {
+            filing.queue().await;
+        }
+        Ok(hit)
+    }
+
+    /// The first half of [`seal`](Self::seal), for those who must not wait for the disk with what they
+    /// do when the version is visible.
+    ///
+    /// # Errors
+    /// As for `seal`.
+    pub async fn publish(mut self) -> Result<(Hit, Option<Filing>), SealError> {
+        match self.draft.length {
+            Some(expected) if expected != self.length => {
+                return Err(SealError::Length { expected, found: self.length });
+            }
+            _ => self.draft.length = Some(self.length),
+        }
+        let last = layout::record_count(self.length) - 1;
+        // A body of full records only was finished as it came.
+        if last > 0 && !self.buffer.is_empty() && !self.is_lost() && !self.finish(last).await {
+            self.give_up();
+        }
+        if self.state().is_superseded() {
+            return Err(SealError::Superseded);
+        }
+        if self.is_lost() {
+            return Err(SealError::Lost);
+        }
+        let block = self.encode(last == 0);
+        self.buffer = Vec::new();
+        let (hit, number) = self.enter_index(block)?;
+        self.sealed = true;
+        let filing = self.inner().disk().is_some().then(|| {
+            let (head, seal) = self.records(&hit);
+            Filing::new(self.registration.clone(), number, head, seal)
+        });
+        Ok((hit, filing))
+    }
+
+    fn hash(&mut self, bytes: &[u8], at: u64) {
+        self.hasher.update(bytes);
+        if (at + bytes.len() as u64).is_multiple_of(layout::CHUNK_SIZE) {
+            self.end_chunk();
+        }
+    }
+
+    fn end_chunk(&mut self) {
+        self.hashes.push(*self.hasher.finalize().as_bytes());
+        self.hasher.reset();
+    }
+
+    /// A buffer for record `index`: of exact size if the length is known.
+    fn buffer_for(&self, index: u32) -> Vec<u8> {
+        let span = layout::record_span_within(index, self.draft.length.unwrap_or(0));
+        Vec::with_capacity(usize::try_from(span.end - span.start).unwrap_or(0))
+    }
+
+    /// The record is complete: hands it to the tiers. `false` if neither can keep it.
+    async fn finish(&mut self, index: u32) -> bool {
+        let next = self.buffer_for(index + 1);
+        let buffer = std::mem::replace(&mut self.buffer, next);
+        // An allocation of exact size, by a copy only if the length was not known.
+        let bytes = Bytes::from(buffer.into_boxed_slice());
+        if index == 0 {
+            return self.state().first.set(bytes).is_ok();
+        }
+        self.finish_slice(index, bytes).await
+    }
+
+    async fn finish_slice(&mut self, index: u32, bytes: Bytes) -> bool {
+        let inner = self.inner().clone();
+        let body = self.body();
+        let length = bytes.len();
+        let (bytes, tracked) = match inner.reserve(body.resident(), length as u64) {
+            Some(reservation) => {
+                let absent = MemoryKey::absent(body.object, body.variant, index);
+                (reservation.hold(bytes), Some(inner.memory.seat(absent)))
+            }
+            None => (bytes, None),
+        };
+        let stay = tracked.as_ref().map(Tracked::key);
+        let disk = inner.disk();
+        if body.push(bytes.clone(), tracked, disk.is_some()) == Left::Broken {
+            return false;
+        }
+        if let Some(stay) = stay {
+            body.enter(&inner, index, stay, length);
+        }
+        if let Some(disk) = disk {
+            let done = SliceFiled { body: body.clone(), inner: Arc::downgrade(&inner), index, place: None };
+            let record = self.record(RecordKind::Slice, body.record_id(index), 0, bytes);
+            // A refused slice may still be in memory.
+            let _ = disk.append(record, move |result| done.end(result)).await;
+        }
+        !body.is_broken() && !self.state().is_superseded()
+    }
+
+    fn body(&self) -> Arc<Body> {
+        let (object, variant) = (self.registration.object, self.draft.variant);
+        let new = || Arc::new(Body::new(object, variant, self.edition, self.inner().me.clone()));
+        self.state().body.get_or_init(new).clone()
+    }
+
+    fn encode(&mut self, whole: bool) -> Bytes {
+        if whole || !self.length.is_multiple_of(layout::CHUNK_SIZE) {
+            self.end_chunk();
+        }
+        let first = self.state().first.get().map_or(&self.buffer[..], |first| first);
+        self.draft.encode(first, whole, &self.hashes[0])
+    }
+
+    /// Puts the version into the index. Returns also its number.
+    fn enter_index(&mut self, block: Bytes) -> Result<(Hit, u64), SealError> {
+        let inner = self.inner().clone();
+        let object = self.registration.object;
+        let body = self.state().body().cloned();
+        let resident = body.as_ref().map_or(0, |body| body.resident());
+        let (head, admitted) = inner.decode_head(block, resident).ok_or(SealError::Lost)?;
+        let queued = inner.disk().is_some();
+        if !admitted && !queued {
+            return Err(SealError::Lost);
+        }
+        let tracked = admitted.then(|| inner.memory.seat(MemoryKey::absent(object, self.draft.variant, 0)));
+        let stay = tracked.as_ref().map(Tracked::key);
+        let vary = vary_list(&self.draft.selecting);
+        let lean = body.is_none() && vary.is_none();
+        let number = inner.index.next_number();
+        let variant = Variant {
+            id: self.draft.variant,
+            edition: if lean { VersionId::default() } else { self.edition },
+            number,
+            position: self.draft.position,
+            expiry: coarse_expiry(&head),
+            head: Some(head.clone()),
+            tracked,
+            queued,
+            place: None,
+            seal: None,
+            body: body.clone(),
+            accessed: false,
+        };
+        if !inner.index.publish(object, vary, variant, Some(self.state())) {
+            return Err(SealError::Superseded);
+        }
+        // For the fill's readers, if the body was too short for an own record 0.
+        let _ = self.state().first.set(head.body());
+        if let Some(stay) = stay {
+            inner.enter_head(object, stay, &head);
+        }
+        Ok((Hit { head, tier: Tier::Memory, object, anchor: Anchor::Number(number), body }, number))
+    }
+
+    /// The head's record and the seal that it may need.
+    fn records(&self, hit: &Hit) -> (NewRecord, Option<NewRecord>) {
+        let vary = vary_list(&self.draft.selecting);
+        let (head, expiry) = (hit.head.block().clone(), coarse_expiry(&hit.head));
+        if hit.body.is_none() && vary.is_none() {
+            return (self.record(RecordKind::Head, lean_id(hit.object), expiry, head), None);
+        }
+        let id =
+            RecordId { object: hit.object, variant: self.draft.variant, version: self.edition, index: 0 };
+        let names = vary.map(|list| list.names().to_vec()).unwrap_or_default();
+        let hashes = if hit.body.is_some() { self.hashes.clone() } else { Vec::new() };
+        let seal = Seal { length: self.length, vary: names, hashes }.encode();
+        let seal_id = RecordId { index: SEAL_INDEX, ..id };
+        let seal = seal.map(|payload| self.record(RecordKind::Seal, seal_id, expiry, payload));
+        (self.record(RecordKind::Head, id, expiry, head), seal)
+    }
+
+    fn record(&self, kind: RecordKind, id: RecordId, expiry: u32, payload: Bytes) -> NewRecord {
+        NewRecord { kind, id, position: self.draft.position, expiry, payload }
+    }
+
+    fn give_up(&mut self) {
+        self.lost = true;
+        self.buffer = Vec::new();
+        if let Some(body) = self.state().body() {
+            body.abandon();
+        }
     }
 }
 
-/// A reader of the finished records of a fill in progress.
+impl Drop for Filling {
+    fn drop(&mut self) {
+        if !self.sealed {
+            self.give_up();
+            self.inner().settle();
+        }
+    }
+}
+
+/// A reader of the finished records of a fill, also after its end.
 #[derive(Clone)]
-pub struct Partial(());
+pub struct Partial(Arc<FillState>);
 
 impl Partial {
-    /// The body bytes of record `index`, if it is finished and still held by a tier.
+    /// Whether all that is finished can be read, from the first byte on.
     pub fn starts_stored(&self) -> bool {
-        todo!()
+        self.0.first.get().is_some() && !self.0.body().is_some_and(|body| body.is_broken())
     }
-    /// x
+
+    /// The body bytes of record `index`, if it is finished and a tier still has it.
     pub async fn record(&self, index: u32) -> Option<Bytes> {
-        let _ = index;
-        todo!()
+        if index == 0 {
+            return self.0.first.get().cloned();
+        }
+        let body = self.0.body()?.clone();
+        if index > body.slices() {
+            return None;
+        }
+        body.read(index).await.ok()
     }
 }

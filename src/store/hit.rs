@@ -1,24 +1,38 @@
-//! A stored version in the hands of a request.
+//! A stored version in the hands of a request, and how it is read from disk.
 
+use super::body::Body;
+use super::disk::ReadError;
+use super::index::{Anchor, Located, NewHead};
+use super::inner::Inner;
+use super::memory::MemoryKey;
+use super::usage::Departure;
+use crate::proto::key::ObjectId;
 use crate::proto::object::Head;
 use bytes::Bytes;
 use std::sync::Arc;
 
+/// Reads of a head that moves from place to place under us.
+const READ_TRIES: u32 = 3;
+
 pub use crate::proto::plan::Tier;
 
 /// A version on disk, as the index knows it.
-pub struct OnDisk(());
+pub struct OnDisk {
+    pub(super) located: Located,
+    /// The key asked for, to be compared with the one in the head.
+    pub(super) key: Box<[u8]>,
+}
 
-/// Why a stored part could not be had. All mean a miss (or, within a body, a cut).
+/// Why a stored part could not be had. All mean a miss or, within a body, a cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoadError {
-    /// It is no longer stored, or never was.
+    /// It is no longer stored, or is another key's.
     #[error("no longer stored")]
     Gone,
-    /// It was damaged or belongs to another key; it is forgotten.
+    /// It was damaged; it is forgotten.
     #[error("damaged on disk")]
     Damaged,
-    /// The disk failed or is closed.
+    /// The disk failed, and it is forgotten, or the disk is closed.
     #[error("disk failed")]
     Disk,
 }
@@ -34,20 +48,23 @@ impl LoadError {
     }
 }
 
-/// A stored version. Clones are cheap.
+/// A stored version. Clones are cheap. What it was found with stays readable while its parts are
+/// there, also when a newer version has taken its place.
 #[derive(Clone)]
 pub struct Hit {
     /// Its head with the first body bytes.
     pub head: Arc<Head>,
     /// Where the head was found.
     pub tier: Tier,
+    pub(super) object: ObjectId,
+    pub(super) anchor: Anchor,
+    pub(super) body: Option<Arc<Body>>,
 }
 
 impl Hit {
-    /// Record `index` (from 1; record 0 is `head.body()`) if it is in memory.
+    /// Record `index` (from 1; record 0's body is `head.body()`) if it is in memory.
     pub fn record_now(&self, index: u32) -> Option<Bytes> {
-        let _ = index;
-        todo!()
+        self.body.as_ref()?.held(index)
     }
 
     /// Record `index` (from 1), from memory or disk.
@@ -55,7 +72,77 @@ impl Hit {
     /// # Errors
     /// If it cannot be had any more; the version is forgotten then.
     pub async fn record(&self, index: u32) -> Result<Bytes, LoadError> {
-        let _ = index;
-        todo!()
+        match &self.body {
+            Some(body) if (1..=body.slices()).contains(&index) => body.read(index).await,
+            _ => Err(LoadError::Gone),
+        }
     }
+}
+
+impl Inner {
+    /// Reads a head, checks that it is what was asked for, and puts it into memory if there is room.
+    pub(super) async fn load(&self, on_disk: OnDisk) -> Result<Hit, LoadError> {
+        let OnDisk { mut located, key } = on_disk;
+        let block = self.read_head(&mut located).await?;
+        let object = located.id.object;
+        let resident = located.body.as_ref().map_or(0, |body| body.resident());
+        let decoded = self.decode_head(block, resident);
+        let Some((head, admitted)) = decoded.filter(|(head, _)| fits(head, &located)) else {
+            self.index.forget(object, located.anchor, Departure::Damaged);
+            return Err(LoadError::Damaged);
+        };
+        if head.key() != &*key {
+            return Err(LoadError::Gone);
+        }
+        let absent = MemoryKey::absent(object, head.variant, 0);
+        let Located { mut anchor, body, .. } = located;
+        if admitted {
+            let tracked = self.memory.seat(absent);
+            let stay = tracked.key();
+            let new =
+                NewHead { variant: head.variant, head: head.clone(), tracked: Some(tracked), renewal: None };
+            if let Some(number) = self.index.swap_head(object, anchor, new) {
+                anchor = Anchor::Number(number);
+                self.enter_head(object, stay, &head);
+            }
+        }
+        Ok(Hit { head, tier: Tier::Disk, object, anchor, body })
+    }
+
+    async fn read_head(&self, located: &mut Located) -> Result<Bytes, LoadError> {
+        let Some(disk) = self.disk() else { return Err(LoadError::Gone) };
+        for _ in 0..READ_TRIES {
+            let error = match disk.read(located.place, &located.id).await {
+                Ok(block) => return Ok(block),
+                Err(ReadError::Closed) => return Err(LoadError::Disk),
+                Err(error) => error,
+            };
+            match self.index.locate(&located.id, located.anchor) {
+                // Reclaim wrote it again elsewhere, after the lookup.
+                Some(place) if place != located.place => {
+                    located.place = place;
+                    if matches!(located.anchor, Anchor::Lean(_)) {
+                        located.anchor = Anchor::Lean(place);
+                    }
+                }
+                Some(_) => {
+                    self.index.forget(located.id.object, located.anchor, Departure::Damaged);
+                    return Err(if matches!(error, ReadError::Io(_)) {
+                        LoadError::Disk
+                    } else {
+                        LoadError::Damaged
+                    });
+                }
+                None => return Err(LoadError::Gone),
+            }
+        }
+        Err(LoadError::Gone)
+    }
+}
+
+/// Whether a head is one of the kind that the index expects at its place.
+fn fits(head: &Head, located: &Located) -> bool {
+    let lean = located.id == super::index::lean_id(located.id.object);
+    let varies = !head.selecting().is_empty();
+    head.whole == located.body.is_none() && (!lean || !varies) && (lean || head.variant == located.id.variant)
 }

@@ -1,20 +1,47 @@
 //! What this node has stored: the index, which is the truth, a memory tier and a disk tier.
+//!
+//! ```text
+//! begin -> Filling --slices--> memory (ledger, moka advises) and disk (queue, segments)
+//!             seal: index.publish, then head and seal to the disk
+//! lookup -> index: Memory(Hit) | OnDisk -> load: one read, checked, promoted | Miss
+//! ```
+//! A version is in the index only while every one of its records is in memory, waiting for the disk,
+//! or on it. Freshness, purges and who may use what are judged by the caller, never here.
 
+mod body;
 pub mod disk;
 mod filling;
+mod forgotten;
 mod hit;
+mod index;
+mod inner;
+mod memory;
+mod recovery;
+mod seal;
 mod usage;
 
-pub use disk::{Device, DiskConfig, DiskError, DiskUsage, FileDevice};
-pub use filling::{Filling, Partial, SealError};
+pub use disk::{Device, DiskConfig, DiskError, DiskState, DiskUsage, FileDevice};
+pub use filling::{Filing, Filling, Partial, SealError};
 pub use hit::{Hit, LoadError, OnDisk, Tier};
-pub use usage::{Inspected, StoreUsage, Whereabouts};
+pub use usage::{Departure, IndexUsage, Inspected, StoreUsage, Whereabouts};
 
 use crate::clock::Clock;
 use crate::proto::key::{ObjectId, VariantId};
-use crate::proto::object::HeadDraft;
+use crate::proto::object::{Head, HeadDraft, Selecting};
 use crate::task::Spawner;
+use disk::{Disk, NewRecord, RecordKind};
+use filling::Registration;
+use index::{Anchor, Invalidated, NewHead, Probe, Renewal};
+use inner::{Inner, coarse_expiry};
+use memory::{MemoryKey, Tracked};
+use recovery::Recovery;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How often moka does its housekeeping while anything was written or read.
+const HOUSEKEEPING_INTERVAL: Duration = Duration::from_millis(100);
+/// Longest wait of an invalidation for the disk.
+const INVALIDATE_WAIT: Duration = Duration::from_secs(10);
 
 /// Sizes of the tiers.
 #[derive(Clone, Debug)]
@@ -57,7 +84,7 @@ pub enum MissReason {
 
 /// The store. Clones are the same store.
 #[derive(Clone)]
-pub struct Store(Arc<()>);
+pub struct Store(Arc<Inner>);
 
 impl Store {
     /// Opens the tiers; what the disk holds is known when this returns.
@@ -70,20 +97,52 @@ impl Store {
         clock: Clock,
         spawner: &Spawner,
     ) -> Result<Self, StoreError> {
-        let _ = (config, device, clock, spawner);
-        todo!()
+        let inner = Inner::new(&config, clock);
+        if let Some(config) = config.disk {
+            let mut recovery = Recovery::new(&inner);
+            let disk =
+                Disk::open(config, device, clock, spawner, |found| recovery.handle_found(found)).await?;
+            recovery.finish();
+            inner.attach(disk);
+        }
+        let weak = Arc::downgrade(&inner);
+        spawner.spawn(async move {
+            loop {
+                tokio::time::sleep(HOUSEKEEPING_INTERVAL).await;
+                let Some(inner) = weak.upgrade() else { return };
+                inner.housekeep().await;
+            }
+        });
+        Ok(Self(inner))
     }
 
     /// Looks an object up. `variant_of` maps the object's Vary list to the variant of this request;
-    /// it is not called for an object that does not vary.
+    /// it is not called for an object that does not vary, and no lock is held meanwhile.
     pub fn lookup(
         &self,
         object: ObjectId,
         key: &[u8],
         variant_of: impl FnOnce(&VaryList) -> VariantId,
     ) -> Lookup {
-        let _ = (object, key, variant_of);
-        todo!()
+        let index = &self.0.index;
+        let mut probe = index.probe(object, None);
+        if let Probe::Varies(list) = &probe {
+            let variant = variant_of(list);
+            // A list that changed just now needs another variant: a miss, like one moment later.
+            probe = index.probe(object, Some((list, variant)));
+        }
+        match probe {
+            Probe::Held { head, .. } if head.key() != key => Lookup::Miss(MissReason::Uri),
+            Probe::Held { head, number, body, stay } => {
+                if let Some(stay) = stay {
+                    self.0.memory.touch(stay);
+                }
+                Lookup::Memory(Hit { head, tier: Tier::Memory, object, anchor: Anchor::Number(number), body })
+            }
+            Probe::OnDisk(located) => Lookup::OnDisk(OnDisk { located, key: key.into() }),
+            Probe::Miss(reason) => Lookup::Miss(reason),
+            Probe::Varies(_) => Lookup::Miss(MissReason::Vary),
+        }
     }
 
     /// Reads the head and first bytes of what [`lookup`](Self::lookup) found on disk.
@@ -91,50 +150,119 @@ impl Store {
     /// # Errors
     /// All mean a miss; what was damaged is forgotten.
     pub async fn load(&self, on_disk: OnDisk) -> Result<Hit, LoadError> {
-        let _ = on_disk;
-        todo!()
+        self.0.load(on_disk).await
     }
 
     /// The Vary list of an object, if something is stored of it and it varies.
     pub fn vary(&self, object: ObjectId) -> Option<VaryList> {
-        let _ = object;
-        todo!()
+        self.0.index.vary(object)
     }
 
     /// Begins to write a new version; it becomes visible with [`Filling::seal`].
     pub fn begin(&self, draft: HeadDraft) -> Filling {
-        let _ = draft;
-        todo!()
+        Filling::new(self.0.clone(), draft)
     }
 
     /// Replaces the head of a stored version after a 304 (RFC 9111 §4.3.4): `draft` has the merged
-    /// fields, the new reception time and age; version, variant, length and body stay those of `hit`.
+    /// fields, the new reception time, age and purge position; identity, selecting fields, length
+    /// and body stay those of `hit`. The answer has the new head also if the version is no longer
+    /// current and the store keeps the other. Waits for the disk's queue after the new head is visible.
     pub async fn refresh(&self, hit: &Hit, draft: HeadDraft) -> Hit {
-        let _ = (hit, draft);
-        todo!()
+        let inner = &self.0;
+        let Some((head, admitted)) = self.renewed(hit, draft) else { return hit.clone() };
+        let queued = inner.disk().is_some();
+        let mut fresh = Hit { head: head.clone(), ..hit.clone() };
+        if !admitted && !queued {
+            return fresh;
+        }
+        let registration = Registration::new(inner.clone(), hit.object);
+        let absent = MemoryKey::absent(hit.object, head.variant, 0);
+        let tracked = admitted.then(|| inner.memory.seat(absent));
+        let stay = tracked.as_ref().map(Tracked::key);
+        let expiry = coarse_expiry(&head);
+        let renewal = Renewal { queued, expiry, fill: registration.state().clone() };
+        let new = NewHead { variant: head.variant, head: head.clone(), tracked, renewal: Some(renewal) };
+        let Some(number) = inner.index.swap_head(hit.object, hit.anchor, new) else { return fresh };
+        fresh.anchor = Anchor::Number(number);
+        if let Some(stay) = stay {
+            inner.enter_head(hit.object, stay, &head);
+        }
+        if queued && let Some(id) = inner.index.head_id(hit.object, number) {
+            let record = NewRecord {
+                kind: RecordKind::Head,
+                id,
+                position: head.position,
+                expiry,
+                payload: head.block().clone(),
+            };
+            Filing::new(registration, number, record, None).queue().await;
+        }
+        fresh
+    }
+
+    fn renewed(&self, hit: &Hit, draft: HeadDraft) -> Option<(Arc<Head>, bool)> {
+        let old = &hit.head;
+        let draft = HeadDraft {
+            variant: old.variant,
+            version: old.version,
+            selecting: old.selecting(),
+            length: old.length,
+            ..draft
+        };
+        let block = draft.encode(&old.body(), old.whole, &old.digest());
+        let resident = hit.body.as_ref().map_or(0, |body| body.resident());
+        self.0.decode_head(block, resident)
     }
 
     /// Forgets all variants of an object, for every later lookup and after a restart, and
     /// makes fills of it that have begun end with [`SealError::Superseded`]. Returns whether anything
-    /// was stored.
+    /// was stored. Dropped before it is ready, the object is gone all the same, and is
+    /// kept from coming back after a restart by the housekeeping.
     pub async fn invalidate(&self, object: ObjectId) -> bool {
-        let _ = object;
-        todo!()
+        let Invalidated { found, due, fills } = self.0.index.invalidate(object);
+        let guard = due.map(|due| self.0.guard(due));
+        self.0.settle();
+        if let Some(guard) = guard {
+            let filing = self.0.file_drop(guard, fills);
+            if !matches!(tokio::time::timeout(INVALIDATE_WAIT, filing).await, Ok(true)) {
+                tracing::warn!(%object, "invalidation is not on disk yet: a restart now may bring the object back");
+            }
+        }
+        found
     }
 
     /// What is stored of an object, for `shoal explain`.
     pub fn inspect(&self, object: ObjectId) -> Vec<Inspected> {
-        let _ = object;
-        todo!()
+        self.0.index.inspect(object)
     }
 
     /// The figures of the store.
     pub fn usage(&self) -> StoreUsage {
-        todo!()
+        let memory = &self.0.memory;
+        StoreUsage {
+            memory: memory.used(),
+            memory_bound: memory.bound(),
+            memory_entries: memory.entries(),
+            memory_refusals: memory.refusals(),
+            index: self.0.index.usage(),
+            disk: self.0.disk().map(Disk::usage),
+        }
     }
 
     /// Writes what is queued for the disk and releases it. Lookups in memory go on.
     pub async fn close(&self) {
-        todo!()
+        let Some(disk) = self.0.disk() else { return };
+        self.0.housekeep().await;
+        if let Err(error) = disk.close().await {
+            tracing::warn!(%error, "the disk tier did not close in order");
+        }
     }
 }
+
+/// The names that a variant's selecting fields are of; `None` if there are none.
+fn vary_list(selecting: &Selecting) -> Option<VaryList> {
+    (!selecting.is_empty()).then(|| selecting.iter().map(|field| field.name.clone()).collect())
+}
+
+#[cfg(test)]
+mod tests;

@@ -254,3 +254,148 @@ impl Scan {
         Some(Entry { place, kind, header, payload })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fill::{Draft, Fill};
+    use super::super::format::{StoreId, TRAILER};
+    use super::super::record::RecordId;
+    use super::*;
+    use crate::proto::object::PurgePosition;
+    use proptest::prelude::*;
+
+    const SIZE: u32 = 2 << 20;
+
+    fn key() -> SegmentKey {
+        SegmentKey::new(StoreId([5; 16]), 3)
+    }
+
+    /// A segment of records with these kinds and lengths, as many as fit.
+    fn segment(records: &[(RecordKind, usize)], sealed: bool) -> (Vec<u8>, Vec<Entry>) {
+        let mut bytes = vec![0; HEADER_BLOCK as usize];
+        let mut fill = Fill::new(3, key(), 8, SIZE);
+        let mut entries = Vec::new();
+        for (sequence, &(kind, length)) in records.iter().enumerate() {
+            if !fill.fits(kind, length) {
+                break;
+            }
+            let payload = vec![sequence as u8; length];
+            let sum = crc32c::crc32c(&payload);
+            let id = RecordId { index: sequence as u32, ..RecordId::default() };
+            let (position, expiry) = (PurgePosition(1), 2);
+            let draft = Draft { kind, rewritten: false, id, position, expiry, sum, payload: &payload };
+            let place = fill.push(&mut bytes, draft, 10 + sequence as u64);
+            let header = RecordHeader::decode(
+                bytes[place.offset as usize..].first_chunk().expect("it is there"),
+                key(),
+                place.offset,
+            );
+            let payload = if kind == RecordKind::Seal { payload } else { Vec::new() };
+            entries.push(Entry { place, kind: Some(kind), header: header.expect("valid"), payload });
+        }
+        let trailer = if sealed { Some(fill.seal(&mut bytes)) } else { None };
+        assert!(bytes.len() <= SIZE as usize - TRAILER, "room was kept for the trailer");
+        bytes.resize(SIZE as usize, 0);
+        if let Some(trailer) = trailer {
+            bytes[fill.trailer_offset() as usize..].copy_from_slice(&trailer);
+        }
+        (bytes, entries)
+    }
+
+    fn scan(bytes: &[u8]) -> (Vec<Entry>, ScanEnd, usize) {
+        scan_life(bytes, 8)
+    }
+
+    fn scan_life(bytes: &[u8], generation: u32) -> (Vec<Entry>, ScanEnd, usize) {
+        let trailer = bytes.last_chunk::<TRAILER>().and_then(|trailer| Trailer::decode(trailer, key()));
+        let mut scan = Scan::new(3, key(), generation, bytes.len() as u32, trailer);
+        let (mut entries, mut reads) = (Vec::new(), 0);
+        let mut read = |offset: u32, buffer: &mut [u8]| {
+            reads += 1;
+            buffer.copy_from_slice(&bytes[offset as usize..][..buffer.len()]);
+            Ok::<_, std::convert::Infallible>(())
+        };
+        while let Ok(Some(entry)) = scan.next(&mut read) {
+            entries.push(entry);
+        }
+        (entries, scan.end(), reads)
+    }
+
+    fn many() -> Vec<(RecordKind, usize)> {
+        let one = |n: usize| match n % 50 {
+            7 => (RecordKind::Drop, 0),
+            9 => (RecordKind::Seal, 300),
+            _ => (RecordKind::Slice, 100 + n % 7),
+        };
+        (0..9000).map(one).collect()
+    }
+
+    #[test]
+    fn a_sealed_segment_is_read_by_its_summaries_and_an_open_one_by_headers() {
+        let (bytes, entries) = segment(&many(), true);
+        let (found, end, reads) = scan(&bytes);
+        assert_eq!((found == entries, end), (true, ScanEnd::Whole));
+        assert!(reads < 30, "{reads} reads for {} records", entries.len());
+        let (bytes, entries) = segment(&many(), false);
+        let (found, end, reads) = scan(&bytes);
+        assert_eq!((found == entries, end), (true, ScanEnd::Unsealed));
+        assert!(reads > entries.len());
+    }
+
+    #[test]
+    fn records_of_another_life_are_none() {
+        for sealed in [true, false] {
+            let (bytes, _) = segment(&many(), sealed);
+            let (found, end, _) = scan_life(&bytes, 9);
+            assert!(found.is_empty() && end == ScanEnd::Unsealed);
+        }
+    }
+
+    #[test]
+    fn without_its_summaries_a_segment_is_read_by_headers() {
+        let (sound, entries) = segment(&many(), true);
+        let trailer = Trailer::decode(sound.last_chunk().expect("long"), key()).expect("sealed");
+        // In the payload of the last one, in its header, and in the header of the one before.
+        let last = trailer.summary as usize;
+        let before = u32::from_le_bytes(*sound[last + RECORD_HEADER..].first_chunk().expect("long")) as usize;
+        for at in [last + 5000, before + 5000] {
+            let mut bytes = sound.clone();
+            bytes[at] ^= 1;
+            let (found, end, _) = scan(&bytes);
+            assert_eq!((found == entries, end), (true, ScanEnd::Whole), "byte {at}");
+        }
+        let mut bytes = sound.clone();
+        bytes[before] ^= 1;
+        let (found, end, _) = scan(&bytes);
+        assert_eq!(end, ScanEnd::Damaged, "a header that is damaged hides what follows");
+        assert!(found == entries[..found.len()]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn damage_gives_fewer_records_never_others(
+            count in 1usize..200, sealed: bool, length in 1usize..4000,
+            hits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 1usize..300), 0..5),
+            cut in prop::option::of(any::<prop::sample::Index>()),
+        ) {
+            let records = vec![(RecordKind::Head, length), (RecordKind::Seal, length / 9), (RecordKind::Drop, 0)];
+            let records: Vec<_> = records.into_iter().cycle().take(count).collect();
+            let (mut bytes, entries) = segment(&records, sealed);
+            let used = entries.last().map_or(0, |entry| entry.place.offset + entry.place.length) as usize + 1000;
+            for (at, value, span) in hits {
+                let at = at.index(used.min(bytes.len()));
+                let end = (at + span).min(bytes.len());
+                bytes[at..end].fill(value);
+            }
+            if let Some(cut) = cut {
+                bytes.truncate(cut.index(used));
+            }
+            let (found, _, _) = scan(&bytes);
+            for entry in found {
+                let original = &entries[entry.header.id.index as usize];
+                prop_assert!(entry == *original || (entry.kind.is_none() && entry.header == original.header));
+            }
+        }
+    }
+}

@@ -16,8 +16,6 @@ mod segments;
 mod writer;
 
 #[cfg(test)]
-mod ram_device;
-#[cfg(test)]
 mod tests;
 
 pub use crate::proto::segment::{Place, RecordId, RecordKind};
@@ -91,7 +89,8 @@ pub struct Found {
 pub enum Fate {
     /// Nobody needs it; the owner has forgotten this place.
     Gone,
-    /// It is in use and was asked for of late: write it again elsewhere, then call `Owner::moved`.
+    /// It is in use and was asked for of late: it is written again elsewhere, and `Owner::moved`
+    /// or `Owner::lost` is called.
     Keep,
 }
 

@@ -8,8 +8,8 @@ use super::device::{Device, Folder, Storage};
 use super::segments::{self, Segment, Shared};
 use super::{DiskConfig, DiskError, Found};
 use crate::proto::segment::{
-    Entry, Geometry, HEADER_BLOCK, HeaderError, MAJOR, RecordKind, SEGMENT_HEADER, SEGMENTS_MAX, Scan,
-    ScanEnd, SegmentHeader, StoreId, Trailer,
+    Entry, Geometry, HEADER_BLOCK, HeaderError, MAJOR, RECORD_HEADER, RecordKind, SEGMENT_HEADER,
+    SEGMENTS_MAX, Scan, ScanEnd, SegmentHeader, StoreId, Trailer,
 };
 use bytes::Bytes;
 use std::collections::{HashMap, VecDeque};
@@ -244,6 +244,13 @@ impl Recovered {
             }
             while let Some(entry) = self.next(&aged.segment, &mut scan) {
                 self.next_sequence = self.next_sequence.max(entry.header.sequence.saturating_add(1));
+                // A torn copy must not hide the record that it was made from, which was durable.
+                if entry.header.rewritten
+                    && scan.end() == ScanEnd::Unsealed
+                    && !is_intact(&aged.segment, &entry)
+                {
+                    continue;
+                }
                 let Some(record) = to_found(entry) else { continue };
                 self.records += 1;
                 batch.push(record);
@@ -258,7 +265,8 @@ impl Recovered {
                     "a disk segment is damaged; some records are lost"
                 );
             }
-            aged.segment.set_used(scan.position().max(HEADER_BLOCK));
+            let used = scan.position();
+            aged.segment.set_used(if used > HEADER_BLOCK { used } else { 0 });
             self.shared.insert(Arc::clone(&aged.segment));
             self.sealed.push_back(aged.segment);
         }
@@ -290,6 +298,12 @@ impl Recovered {
         self.free.push_back(segment);
         Ok(())
     }
+}
+
+fn is_intact(segment: &Segment, entry: &Entry) -> bool {
+    let mut payload = vec![0; entry.header.length as usize];
+    let read = segment.read(entry.place.offset + RECORD_HEADER as u32, &mut payload);
+    read.is_ok() && entry.header.matches(&payload)
 }
 
 /// The record as the owner is told of it; `None` for kinds that are not known.

@@ -40,6 +40,8 @@ pub(super) struct Writer {
     pub(super) next_sequence: u64,
     pub(super) next_generation: u32,
     pub(super) failures: u32,
+    /// Nothing is written any more. Not the queue's state: that may be closed already.
+    pub(super) given_up: bool,
     /// Whether the lack of space was told.
     pub(super) space_told: bool,
 }
@@ -79,6 +81,7 @@ impl Writer {
             next_sequence: recovered.next_sequence,
             next_generation: recovered.next_generation,
             failures: 0,
+            given_up: false,
             space_told: false,
         }
     }
@@ -95,10 +98,12 @@ impl Writer {
     /// Writes `jobs` and calls each `done`. Each further round comes of a failure, and those are
     /// bounded: after too many, what is left is refused.
     fn write(&mut self, mut jobs: VecDeque<Job>) {
-        self.reclaim_ahead(&jobs);
+        if !self.given_up {
+            self.reclaim_ahead(&jobs);
+        }
         while !jobs.is_empty() {
             while let Some(job) = jobs.pop_front() {
-                if self.queue.state() == DiskState::ReadOnly {
+                if self.given_up {
                     job.finish(Err(AppendError::ReadOnly));
                 } else if let Err(unwritten) = self.place(job) {
                     unwritten.into_iter().rev().for_each(|job| jobs.push_front(job));
@@ -337,8 +342,8 @@ impl Writer {
     }
 
     /// Takes no more records until the next start.
-    pub(super) fn give_up(&self, reason: &'static str) {
-        if self.queue.state() == DiskState::Running {
+    pub(super) fn give_up(&mut self, reason: &'static str) {
+        if !std::mem::replace(&mut self.given_up, true) {
             tracing::error!(reason, "the disk tier is read-only from now on");
             self.queue.stop(DiskState::ReadOnly);
         }

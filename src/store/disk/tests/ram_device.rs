@@ -1,7 +1,7 @@
 //! A device in memory for tests. It writes down every change, so that a test can rebuild what a
 //! disk may hold after a crash at any moment, and it can fail at any call.
 
-use super::device::{Device, Folder, Storage};
+use crate::store::disk::device::{Device, Folder, Storage};
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};

@@ -1,0 +1,437 @@
+//! The truth about what is stored: which objects, which variants, and where each part is.
+//!
+//! Sharded by object; a shard has one lock, held for a few table operations and never over an await,
+//! a call of moka or another shard's lock. What leaves a shard is dropped after its lock.
+//!
+//! An object is in one of two tables: the lean (fixed size, one record on disk and nothing in
+//! memory: most objects) or the full. It goes from one to the other as its parts come and go.
+
+mod entry;
+mod shard;
+
+pub(super) use entry::{SEAL_INDEX, Variant, lean_id};
+
+use super::body::{Body, Left};
+use super::disk::{Fate, Place, RecordId, RecordKind};
+use super::filling::FillState;
+use super::forgotten::{Due, Forgotten};
+use super::memory::{MemoryKey, Tracked};
+use super::usage::{Departure, IndexUsage, Inspected};
+use super::{MissReason, VaryList};
+use crate::clock::Clock;
+use crate::proto::key::{ObjectId, VariantId, VersionId};
+use crate::proto::object::{Head, PurgePosition};
+use hashbrown::DefaultHashBuilder;
+use parking_lot::{Mutex, MutexGuard};
+use shard::{Removed, Shard};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Locks of the index. A power of two, at most 256.
+const SHARDS: usize = 128;
+
+/// What a lookup finds.
+pub(super) enum Probe {
+    /// The object varies: ask again with the variant that this list selects.
+    Varies(VaryList),
+    /// The head is in memory.
+    Held {
+        head: Arc<Head>,
+        number: u64,
+        body: Option<Arc<Body>>,
+        /// `None`: only waiting for the disk.
+        stay: Option<MemoryKey>,
+    },
+    /// The head is on disk.
+    OnDisk(Located),
+    Miss(MissReason),
+}
+
+/// A head on disk.
+#[derive(Clone)]
+pub(super) struct Located {
+    pub(super) id: RecordId,
+    pub(super) place: Place,
+    pub(super) anchor: Anchor,
+    pub(super) body: Option<Arc<Body>>,
+}
+
+/// What tells a version from those that come after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Anchor {
+    /// Its number in a full entry.
+    Number(u64),
+    /// Its place in a lean one.
+    Lean(Place),
+}
+
+/// What [`Index::invalidate`] found.
+pub(super) struct Invalidated {
+    /// Whether anything was visible.
+    pub(super) found: bool,
+    /// The `Drop` to be written, if the disk may have records of the object.
+    pub(super) due: Option<Due>,
+    /// Fills in progress, marked superseded.
+    pub(super) fills: Vec<Arc<FillState>>,
+}
+
+/// The index.
+pub(super) struct Index {
+    shards: Box<[Mutex<Shard>]>,
+    hasher: DefaultHashBuilder,
+    clock: Clock,
+    numbers: AtomicU64,
+    /// Most estimated bytes of one shard.
+    shard_cost_max: u64,
+    departures: [AtomicU64; Departure::ALL.len()],
+    /// Objects that are no longer here but may be found on disk at the next start.
+    pub(super) forgotten: Forgotten,
+}
+
+impl Index {
+    /// An index of about `bytes` at most.
+    pub(super) fn new(bytes: u64, clock: Clock) -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: DefaultHashBuilder::default(),
+            clock,
+            numbers: AtomicU64::new(1),
+            shard_cost_max: bytes / SHARDS as u64,
+            departures: Default::default(),
+            forgotten: Forgotten::default(),
+        }
+    }
+
+    fn shard(&self, object: ObjectId) -> MutexGuard<'_, Shard> {
+        self.shards[usize::from(object.0[15]) % SHARDS].lock()
+    }
+
+    /// The next publication's number.
+    pub(super) fn next_number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn depart(&self, departure: Departure, count: u64) {
+        self.departures[departure as usize].fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// What is known of `variant` of the object, or of the object if it does not vary.
+    pub(super) fn probe(&self, object: ObjectId, variant: Option<(&VaryList, VariantId)>) -> Probe {
+        self.shard(object).probe(&self.hasher, object, variant)
+    }
+
+    /// The fields that the object varies by.
+    pub(super) fn vary(&self, object: ObjectId) -> Option<VaryList> {
+        self.shard(object).full_mut(&self.hasher, object)?.vary.clone()
+    }
+
+    /// Where the head of a version is by now, if it is still current.
+    pub(super) fn locate(&self, id: &RecordId, anchor: Anchor) -> Option<Place> {
+        self.shard(id.object).locate(&self.hasher, id, anchor)
+    }
+
+    /// Notes a fill in progress.
+    pub(super) fn register(&self, object: ObjectId, fill: Arc<FillState>) {
+        self.shard(object).fills.entry(object).or_default().push(fill);
+    }
+
+    /// The fill is over.
+    pub(super) fn unregister(&self, object: ObjectId, fill: &Arc<FillState>) {
+        let mut shard = self.shard(object);
+        if let Some(fills) = shard.fills.get_mut(&object) {
+            fills.retain(|known| !Arc::ptr_eq(known, fill));
+            if fills.is_empty() {
+                shard.fills.remove(&object);
+            }
+        }
+    }
+
+    /// Makes a version the current one of its variant. Its number must be newer than any before.
+    /// `false` and nothing done if its fill was superseded.
+    pub(super) fn publish(
+        &self,
+        object: ObjectId,
+        vary: Option<VaryList>,
+        variant: Variant,
+        fill: Option<&FillState>,
+    ) -> bool {
+        let mut removed = Removed::new();
+        let left_out = {
+            let mut shard = self.shard(object);
+            if fill.is_some_and(FillState::is_superseded) {
+                return false;
+            }
+            let filed = self.forgotten.adopt(object);
+            let left_out = shard.publish(&self.hasher, object, vary, variant, &mut removed);
+            if filed && let Some(entry) = shard.full_mut(&self.hasher, object) {
+                entry.filed = true;
+            }
+            self.shed(&mut shard, object, &mut removed);
+            left_out
+        };
+        self.depart(Departure::Variants, left_out);
+        true
+    }
+
+    /// Numbers go on after `newest`.
+    pub(super) fn resume(&self, newest: u64) {
+        self.numbers.store(newest.saturating_add(1), Ordering::Relaxed);
+    }
+
+    /// Removes an object found on disk whose `Drop` was found after it.
+    pub(super) fn unrestore(&self, object: ObjectId) {
+        let mut removed = Removed::new();
+        let mut shard = self.shard(object);
+        shard.remove(&self.hasher, object, &mut removed);
+        drop(shard);
+    }
+
+    /// Takes in a lean object found on disk, in place of what was known of it.
+    pub(super) fn restore_lean(&self, object: ObjectId, place: Place, position: PurgePosition, expiry: u32) {
+        let mut removed = Removed::new();
+        let mut shard = self.shard(object);
+        shard.restore_lean(&self.hasher, object, place, (position, expiry), &mut removed);
+        self.shed(&mut shard, object, &mut removed);
+        drop(shard);
+    }
+
+    /// Gives the current version at `anchor` another head. Returns its number; `None` and nothing
+    /// done if it is no longer current, or the head was only read from disk and one is there.
+    pub(super) fn swap_head(&self, object: ObjectId, anchor: Anchor, new: NewHead) -> Option<u64> {
+        let number = self.next_number();
+        let mut shard = self.shard(object);
+        if new.renewal.as_ref().is_some_and(|renewal| renewal.fill.is_superseded()) {
+            return None;
+        }
+        let swapped = shard.swap_head(&self.hasher, object, anchor, new, number);
+        drop(shard);
+        swapped.map(|(number, _old)| number)
+    }
+
+    /// The identity of the head record of the version with that number.
+    pub(super) fn head_id(&self, object: ObjectId, number: u64) -> Option<RecordId> {
+        let mut shard = self.shard(object);
+        let entry = shard.full_mut(&self.hasher, object)?;
+        Some(entry.variants.iter().find(|variant| variant.number == number)?.head_id(object))
+    }
+
+    /// Whether the head's stay is still on.
+    pub(super) fn has_stay(&self, object: ObjectId, key: MemoryKey) -> bool {
+        let mut shard = self.shard(object);
+        let entry = shard.full_mut(&self.hasher, object);
+        entry.is_some_and(|entry| entry.variants.iter().any(|variant| variant.is_stay(key)))
+    }
+
+    /// moka gave the head up.
+    pub(super) fn evict_head(&self, object: ObjectId, key: MemoryKey) {
+        self.change(object, Departure::Memory, |variant| {
+            if variant.is_stay(key) {
+                variant.tracked = None;
+                return Some(variant.drop_useless());
+            }
+            None
+        });
+    }
+
+    /// A head or seal was written to disk, or could not be.
+    pub(super) fn written(&self, object: ObjectId, number: u64, kind: RecordKind, place: Option<Place>) {
+        self.change(object, Departure::Unwritten, |variant| {
+            if variant.number != number {
+                return None;
+            }
+            if place.is_some() {
+                *variant.place_of(kind) = place;
+            }
+            variant.queued &= kind != RecordKind::Head;
+            Some(variant.drop_useless())
+        });
+    }
+
+    /// Forgets the version at `anchor`, for what was found out about it.
+    pub(super) fn forget(&self, object: ObjectId, anchor: Anchor, departure: Departure) {
+        let mut removed = Removed::new();
+        let mut shard = self.shard(object);
+        if shard.forget(&self.hasher, object, anchor, &mut removed) {
+            self.depart(departure, 1);
+            self.note_absence(&mut shard, object, &removed);
+        }
+        drop(shard);
+    }
+
+    /// Forgets the version whose records are filed under `edition`.
+    pub(super) fn forget_edition(&self, object: ObjectId, edition: VersionId, departure: Departure) {
+        self.change(object, departure, |variant| (variant.edition == edition).then_some(false));
+    }
+
+    /// Changes the first variant of the object for which `change` answers; `false` removes it.
+    fn change(
+        &self,
+        object: ObjectId,
+        departure: Departure,
+        change: impl FnMut(&mut Variant) -> Option<bool>,
+    ) {
+        let mut removed = Removed::new();
+        let mut shard = self.shard(object);
+        if shard.change(&self.hasher, object, change, &mut removed) {
+            self.depart(departure, 1);
+            self.note_absence(&mut shard, object, &removed);
+        }
+        drop(shard);
+    }
+
+    /// If the object has left while the disk may know it, it must not come back at the next start
+    /// after an invalidation that would no longer see it.
+    fn note_absence(&self, shard: &mut Shard, object: ObjectId, removed: &Removed) {
+        if removed.filed && !shard.has(&self.hasher, object) {
+            self.forgotten.add(object);
+        }
+    }
+
+    /// Makes room in the shard; the object that has just come in stays.
+    fn shed(&self, shard: &mut Shard, newest: ObjectId, removed: &mut Removed) {
+        if shard.cost <= self.shard_cost_max {
+            return;
+        }
+        let now = u32::try_from(self.clock.now().wall.as_secs()).unwrap_or(0);
+        while shard.cost > self.shard_cost_max {
+            let Some((object, filed)) = shard.shed(&self.hasher, (newest, now), removed) else { return };
+            self.depart(Departure::Index, 1);
+            if filed {
+                self.forgotten.add(object);
+            }
+        }
+    }
+
+    /// Removes all of the object, and keeps its fills in progress from becoming visible.
+    pub(super) fn invalidate(&self, object: ObjectId) -> Invalidated {
+        let mut removed = Removed::new();
+        let mut shard = self.shard(object);
+        let found = shard.remove(&self.hasher, object, &mut removed);
+        let fills: Vec<_> = shard.fills.get(&object).map(|fills| fills.to_vec()).unwrap_or_default();
+        for fill in &fills {
+            fill.supersede();
+        }
+        let filed = removed.filed || self.forgotten.may_have(object);
+        let due = filed.then(|| self.forgotten.claim(object));
+        drop(shard);
+        if found {
+            self.depart(Departure::Invalidated, 1);
+        }
+        Invalidated { found, due, fills }
+    }
+
+    /// What becomes of a record whose segment is to be reused.
+    pub(super) fn fate(&self, kind: RecordKind, id: &RecordId, place: Place) -> Fate {
+        if kind == RecordKind::Slice {
+            return self.slice_fate(id, place);
+        }
+        let mut removed = Removed::new();
+        let mut shard = self.shard(id.object);
+        let (fate, left) = shard.fate(&self.hasher, kind, id, place, &mut removed);
+        drop(shard);
+        if !left {
+            self.depart(Departure::Reclaimed, 1);
+        }
+        fate
+    }
+
+    fn slice_fate(&self, id: &RecordId, place: Place) -> Fate {
+        let Some((body, keep)) = self.shard(id.object).body(&self.hasher, id) else { return Fate::Gone };
+        let (fate, left) = body.fate(id.index, place, keep);
+        if left == Left::Broken {
+            self.forget_edition(id.object, id.version, Departure::Reclaimed);
+        }
+        fate
+    }
+
+    /// A record is at another place now.
+    pub(super) fn moved(&self, id: &RecordId, from: Place, to: Place) {
+        let mut shard = self.shard(id.object);
+        if let Some((body, _)) = slice_of(id).and_then(|_| shard.body(&self.hasher, id)) {
+            drop(shard);
+            body.moved(id.index, from, to);
+        } else {
+            shard.moved(&self.hasher, id, from, to);
+        }
+    }
+
+    /// A record is no longer at `place`.
+    pub(super) fn lost(&self, id: &RecordId, place: Place) {
+        let kind = match id.index {
+            0 => RecordKind::Head,
+            SEAL_INDEX => RecordKind::Seal,
+            _ => RecordKind::Slice,
+        };
+        let mut shard = self.shard(id.object);
+        if let Some((body, _)) = slice_of(id).and_then(|_| shard.body(&self.hasher, id)) {
+            drop(shard);
+            if body.lost(id.index, place) == Left::Broken {
+                self.forget_edition(id.object, id.version, Departure::Reclaimed);
+            }
+            return;
+        }
+        let mut removed = Removed::new();
+        let left = shard.lose(&self.hasher, kind, id, place, &mut removed);
+        drop(shard);
+        if !left {
+            self.depart(Departure::Reclaimed, 1);
+        }
+    }
+
+    /// What is stored of the object.
+    pub(super) fn inspect(&self, object: ObjectId) -> Vec<Inspected> {
+        self.shard(object).inspect(&self.hasher, object)
+    }
+
+    /// Whether any record waits for the disk.
+    #[cfg(test)]
+    pub(super) fn queued(&self) -> bool {
+        let variant = |variant: &Variant| {
+            let slices = variant.body.iter().flat_map(|body| body.whereabouts());
+            variant.queued || slices.into_iter().any(|slice| slice.queued)
+        };
+        self.shards
+            .iter()
+            .any(|shard| shard.lock().full.iter().any(|entry| entry.variants.iter().any(variant)))
+    }
+
+    /// The figures of the index.
+    pub(super) fn usage(&self) -> IndexUsage {
+        let mut usage =
+            IndexUsage { bytes_bound: self.shard_cost_max * SHARDS as u64, ..IndexUsage::default() };
+        for shard in &self.shards {
+            let shard = shard.lock();
+            usage.objects += (shard.lean.len() + shard.full.len()) as u64;
+            usage.objects_lean += shard.lean.len() as u64;
+            usage.bytes += shard.cost;
+            usage.fills += shard.fills.values().map(|fills| fills.len() as u64).sum::<u64>();
+        }
+        usage.forgotten = self.forgotten.len() as u64;
+        usage.departures = std::array::from_fn(|at| self.departures[at].load(Ordering::Relaxed));
+        usage
+    }
+}
+
+/// A head for a version that is in the index.
+pub(super) struct NewHead {
+    /// Its variant, which a lean entry does not know.
+    pub(super) variant: VariantId,
+    pub(super) head: Arc<Head>,
+    pub(super) tracked: Option<Tracked>,
+    /// `None`: the head is the one on disk.
+    pub(super) renewal: Option<Renewal>,
+}
+
+/// What is new with a head that was not read from disk.
+pub(super) struct Renewal {
+    /// Whether it waits for the disk.
+    pub(super) queued: bool,
+    /// Seconds since the epoch, 0 if unknown.
+    pub(super) expiry: u32,
+    /// Who writes it.
+    pub(super) fill: Arc<FillState>,
+}
+
+fn slice_of(id: &RecordId) -> Option<u32> {
+    (id.index != 0 && id.index != SEAL_INDEX).then_some(id.index)
+}

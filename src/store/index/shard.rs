@@ -1,0 +1,511 @@
+//! The tables of one shard, and the changes to them. Nothing here locks or waits.
+
+use super::entry::{LEAN_COST, Lean, Object, VARIANTS_MAX, Variant, lean_id};
+use super::{Anchor, Located, NewHead, Probe};
+use crate::proto::key::{ObjectId, VariantId};
+use crate::proto::object::{Head, PurgePosition};
+use crate::store::body::Body;
+use crate::store::disk::{Fate, Place, RecordId, RecordKind};
+use crate::store::filling::FillState;
+use crate::store::memory::Tracked;
+use crate::store::usage::{Inspected, Whereabouts};
+use crate::store::{MissReason, VaryList};
+use hashbrown::hash_table::Entry;
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
+use smallvec::SmallVec;
+use std::hash::BuildHasher;
+use std::sync::{Arc, Weak};
+
+/// Buckets that the clock hand passes in search of an entry that was not asked for of late.
+const CLOCK_STEPS: usize = 64;
+
+/// A head that was replaced, to be dropped after the lock.
+pub(super) type OldHead = (Option<Arc<Head>>, Option<Tracked>);
+
+/// What was taken out of a shard, to be dropped after its lock.
+pub(super) struct Removed {
+    /// Whether the disk may know the object that was removed.
+    pub(super) filed: bool,
+    variants: SmallVec<[Variant; 1]>,
+}
+
+impl Removed {
+    pub(super) fn new() -> Self {
+        Self { filed: false, variants: SmallVec::new() }
+    }
+}
+
+/// A part of the index.
+#[derive(Default)]
+pub(super) struct Shard {
+    pub(super) lean: HashTable<Lean>,
+    pub(super) full: HashTable<Box<Object>>,
+    pub(super) fills: HashMap<ObjectId, SmallVec<[Arc<FillState>; 1]>>,
+    /// Bodies of versions that were replaced while they were read. Bounded by the hits in progress,
+    /// twice: the dead are swept out when their number has doubled.
+    retired: Vec<Weak<Body>>,
+    retired_sweep: usize,
+    /// Estimated bytes of the tables.
+    pub(super) cost: u64,
+    hand: usize,
+}
+
+fn hash(hasher: &DefaultHashBuilder, object: ObjectId) -> u64 {
+    hasher.hash_one(object.0)
+}
+
+impl Shard {
+    pub(super) fn full_mut(&mut self, hasher: &DefaultHashBuilder, object: ObjectId) -> Option<&mut Object> {
+        self.full.find_mut(hash(hasher, object), |entry| entry.id == object).map(Box::as_mut)
+    }
+
+    fn lean_mut(&mut self, hasher: &DefaultHashBuilder, object: ObjectId) -> Option<&mut Lean> {
+        self.lean.find_mut(hash(hasher, object), |entry| entry.object == object)
+    }
+
+    pub(super) fn has(&mut self, hasher: &DefaultHashBuilder, object: ObjectId) -> bool {
+        self.full_mut(hasher, object).is_some() || self.lean_mut(hasher, object).is_some()
+    }
+
+    pub(super) fn probe(
+        &mut self,
+        hasher: &DefaultHashBuilder,
+        object: ObjectId,
+        wanted: Option<(&VaryList, VariantId)>,
+    ) -> Probe {
+        if let Some(entry) = self.full_mut(hasher, object) {
+            return probe_full(entry, wanted);
+        }
+        let Some(lean) = self.lean_mut(hasher, object) else { return Probe::Miss(MissReason::Uri) };
+        lean.touch();
+        let place = lean.place();
+        let anchor = Anchor::Lean(place);
+        Probe::OnDisk(Located { id: lean_id(object), place, anchor, body: None })
+    }
+
+    pub(super) fn locate(
+        &mut self,
+        hasher: &DefaultHashBuilder,
+        id: &RecordId,
+        anchor: Anchor,
+    ) -> Option<Place> {
+        if let Some(entry) = self.full_mut(hasher, id.object) {
+            return entry
+                .variants
+                .iter()
+                .find(|variant| is_at(variant, anchor) || variant.head_id(id.object) == *id)?
+                .place;
+        }
+        let lean = self.lean_mut(hasher, id.object)?;
+        (lean_id(id.object) == *id).then(|| lean.place())
+    }
+
+    /// Returns how many variants had to make room.
+    pub(super) fn publish(
+        &mut self,
+        hasher: &DefaultHashBuilder,
+        object: ObjectId,
+        vary: Option<VaryList>,
+        variant: Variant,
+        removed: &mut Removed,
+    ) -> u64 {
+        let mut entry = self.take(hasher, object, variant.number);
+        entry.filed |= variant.queued || variant.place.is_some();
+        let mut gone: SmallVec<[Variant; 1]> = SmallVec::new();
+        if entry.vary != vary {
+            // Under another list, the identities of the variants mean something else.
+            gone.append(&mut entry.variants);
+            entry.vary = vary;
+        }
+        if entry.vary.is_none() {
+            gone.append(&mut entry.variants);
+        } else if let Some(at) = entry.variants.iter().position(|known| known.id == variant.id) {
+            gone.push(entry.variants.remove(at));
+        }
+        let mut left_out = 0;
+        while entry.variants.len() >= VARIANTS_MAX {
+            gone.push(entry.variants.remove(0));
+            left_out += 1;
+        }
+        entry.variants.push(variant);
+        self.retire(gone, removed);
+        self.put(hasher, entry);
+        left_out
+    }
+
+    pub(super) fn restore_lean(
+        &mut self,
+        hasher: &DefaultHashBuilder,
+        object: ObjectId,
+        place: Place,
+        (position, expiry): (PurgePosition, u32),
+        removed: &mut Removed,
+    ) {
+        self.remove(hasher, object, removed);
+        if let Some(lean) = Lean::new(object, place, position, expiry) {
+            self.insert_lean(hasher, lean);
+            return;
+        }
+        // Its numbers are too large for a lean entry.
+        self.put(hasher, Box::new(Object::found(object, place, (position, expiry), 0)));
+    }
+
+    /// Returns what the new head took the place of.
+    pub(super) fn swap_head(
+        &mut self,
+        hasher: &DefaultHashBuilder,
+        object: ObjectId,
+        anchor: Anchor,
+        new: NewHead,
+        number: u64,
+    ) -> Option<(u64, OldHead)> {
+        if !self.takes(hasher, object, anchor, &new) {
+            return None;
+        }
+        let mut entry = self.take(hasher, object, number);
+        let variant = entry.variants.iter_mut().find(|variant| is_at(variant, anchor))?;
+        let old = (variant.head.replace(new.head), std::mem::replace(&mut variant.tracked, new.tracked));
+        variant.id = new.variant;
+        if let Some(renewal) = new.renewal {
+            variant.number = number;
+            variant.queued = renewal.queued;
+            variant.expiry = renewal.expiry;
+            entry.filed |= renewal.queued;
+        }
+        let number = variant.number;
+        self.put(hasher, entry);
+        Some((number, old))
+    }
+
+    /// Whether the version at `anchor` is current and, for a head read from disk, has none by now.
+    fn takes(
+        &mut self,
+        hasher: &DefaultHashBuilder,
+        object: ObjectId,
+        anchor: Anchor,
+        new: &NewHead,
+    ) -> bool {
+        if let Some(entry) = self.full_mut(hasher, object) {
+            let current = entry.variants.iter().find(|variant| is_at(variant, anchor));
+            return current.is_some_and(|variant| new.renewal.is_some() || variant.head.is_none());
+        }
+        self.lean_mut(hasher, object).is_some_and(|lean| Anchor::Lean(lean.place()) == anchor)
+    }
+
+    /// Returns whether a variant was removed.
+    pub(super) fn change(
+        &mut self,
+        hasher: &DefaultHashBuilder,
+        object: ObjectId,
+        mut change: impl FnMut(&mut Variant) -> Option<bool>,
+        removed: &mut Removed,
+    ) -> bool {
+        let Some(entry) = self.full_mut(hasher, object) else { return false };
+        let answer =
+            entry.variants.iter_mut().enumerate().find_map(|(at, variant)| Some((at, change(variant)?)));
+        let Some((at, keep)) = answer else { return false };
+        let mut entry = self.take(hasher, object, 0);
+        if !keep {
+            let gone = entry.variants.remove(at);
+            removed.filed = entry.filed;
+            self.retire(SmallVec::from_iter([gone]), removed);
+        }
+        self.put(hasher, entry);
+        !keep
+    }
+
+    /// Returns whether it was there.
+    pub(super) fn forget(
+        &mut self,
+        hasher: &DefaultHashBuilder,
+        object: ObjectId,
+        anchor: Anchor,
+        removed: &mut Removed,
+    ) -> bool {
+        if self.lean_mut(hasher, object).is_some_and(|lean| Anchor::Lean(lean.place()) == anchor) {
+            return self.remove(hasher, object, removed);
+        }
+        self.change(hasher, object, |variant| is_at(variant, anchor).then_some(false), removed)
+    }
+
+    /// Removes all of the object. Returns whether there was anything.
+    pub(super) fn remove(
+        &mut self,
+        hasher: &DefaultHashBuilder,
+        object: ObjectId,
+        removed: &mut Removed,
+    ) -> bool {
+        if !self.has(hasher, object) {
+            return false;
+        }
+        let mut entry = self.take(hasher, object, 0);
+        removed.filed |= entry.filed;
+        self.retire(std::mem::take(&mut entry.variants), removed);
+        true
+    }
+
+    /// Removes an object that was not asked for of late, and says whether the disk may know it.
+    pub(super) fn shed(
+        &mut self,
+        hasher: &DefaultHashBuilder,
+        (newest, now): (ObjectId, u32),
+        removed: &mut Removed,
+    ) -> Option<(ObjectId, bool)> {
+        let victim = self.victim(newest, now)?;
+        let mut gone = Removed::new();
+        self.remove(hasher, victim, &mut gone);
+        removed.variants.append(&mut gone.variants);
+        Some((victim, gone.filed))
+    }
+
+    /// The clock: the first entry under the hand that is no longer fresh at `now`, in seconds, or was
+    /// not asked for since the hand last came by.
+    fn victim(&mut self, newest: ObjectId, now: u32) -> Option<ObjectId> {
+        let buckets = (self.lean.num_buckets() + self.full.num_buckets()).max(1);
+        let mut passed = None;
+        let mut steps = 0;
+        for _ in 0..buckets {
+            self.hand = (self.hand + 1) % buckets;
+            let lean_buckets = self.lean.num_buckets();
+            let (object, accessed) = if let Some(at) = self.hand.checked_sub(lean_buckets) {
+                let Some(entry) = self.full.get_bucket_mut(at) else { continue };
+                let accessed = entry.variants.iter_mut().map(|variant| std::mem::take(&mut variant.accessed));
+                (entry.id, accessed.fold(false, |any, one| any | one))
+            } else {
+                let Some(lean) = self.lean.get_bucket_mut(self.hand) else { continue };
+                (lean.object, lean.take_accessed() && lean.expiry > now)
+            };
+            if object == newest {
+                continue;
+            }
+            steps += 1;
+            passed = Some(object);
+            if !accessed || steps >= CLOCK_STEPS {
+                break;
+            }
+        }
+        passed
+    }
+
+    /// The fate of a head or seal. Returns also whether the version is left.
+    pub(super) fn fate(
+        &mut self,
+        hasher: &DefaultHashBuilder,
+        kind: RecordKind,
+        id: &RecordId,
+        place: Place,
+        removed: &mut Removed,
+    ) -> (Fate, bool) {
+        if let Some(lean) = self.lean_mut(hasher, id.object) {
+            if lean.place() != place {
+                return (Fate::Gone, true);
+            }
+            if lean.take_accessed() {
+                return (Fate::Keep, true);
+            }
+            self.remove(hasher, id.object, removed);
+            return (Fate::Gone, false);
+        }
+        let Some(entry) = self.full_mut(hasher, id.object) else { return (Fate::Gone, true) };
+        let mut variants = entry.variants.iter_mut();
+        let Some(variant) =
+            variants.find_map(|variant| (*variant.place_of(kind) == Some(place)).then_some(variant))
+        else {
+            return (Fate::Gone, true);
+        };
+        // The last record of a version to be reclaimed takes the mark away, so that all its
+        // records have one fate.
+        let last = kind == RecordKind::Seal || variant.seal.is_none();
+        let accessed = variant.accessed;
+        variant.accessed &= !last;
+        if accessed {
+            return (Fate::Keep, true);
+        }
+        (Fate::Gone, self.lose(hasher, kind, id, place, removed))
+    }
+
+    /// The head or seal is no longer at `place`. Returns whether the version is left.
+    pub(super) fn lose(
+        &mut self,
+        hasher: &DefaultHashBuilder,
+        kind: RecordKind,
+        id: &RecordId,
+        place: Place,
+        removed: &mut Removed,
+    ) -> bool {
+        if self.lean_mut(hasher, id.object).is_some_and(|lean| lean.place() == place) {
+            self.remove(hasher, id.object, removed);
+            return false;
+        }
+        let lose = |variant: &mut Variant| {
+            let held = variant.place_of(kind);
+            if *held != Some(place) {
+                return None;
+            }
+            *held = None;
+            Some(variant.drop_useless())
+        };
+        !self.change(hasher, id.object, lose, removed)
+    }
+
+    /// The slices that a record belongs to, and whether they were asked for of late.
+    pub(super) fn body(&mut self, hasher: &DefaultHashBuilder, id: &RecordId) -> Option<(Arc<Body>, bool)> {
+        if let Some(entry) = self.full_mut(hasher, id.object)
+            && let Some(variant) = entry.variants.iter().find(|variant| variant.edition == id.version)
+        {
+            return Some((variant.body.clone()?, variant.accessed));
+        }
+        // A fill's slices are needed until it ends; those of a replaced version go when their time comes.
+        let fills = self.fills.get(&id.object).into_iter().flatten();
+        if let Some(body) = fills.filter_map(|fill| fill.body()).find(|body| body.edition == id.version) {
+            return Some((body.clone(), true));
+        }
+        let retired = self.retired.iter().filter_map(Weak::upgrade);
+        retired
+            .into_iter()
+            .find(|body| body.object == id.object && body.edition == id.version)
+            .map(|body| (body, false))
+    }
+
+    pub(super) fn moved(&mut self, hasher: &DefaultHashBuilder, id: &RecordId, from: Place, to: Place) {
+        if let Some(lean) = self.lean_mut(hasher, id.object) {
+            if lean.place() == from {
+                lean.set_place(to);
+            }
+            return;
+        }
+        let Some(entry) = self.full_mut(hasher, id.object) else { return };
+        for variant in &mut entry.variants {
+            for place in [&mut variant.place, &mut variant.seal] {
+                if *place == Some(from) {
+                    *place = Some(to);
+                }
+            }
+        }
+    }
+
+    pub(super) fn inspect(&mut self, hasher: &DefaultHashBuilder, object: ObjectId) -> Vec<Inspected> {
+        if let Some(entry) = self.full_mut(hasher, object) {
+            let vary = entry.vary.clone();
+            return entry.variants.iter().map(|variant| inspect(variant, vary.clone())).collect();
+        }
+        let lean = self.lean_mut(hasher, object).map(|lean| Inspected {
+            variant: None,
+            version: None,
+            vary: None,
+            position: lean.position(),
+            expiry: lean.expiry,
+            length: None,
+            head: None,
+            records: vec![Whereabouts { memory: false, queued: false, disk: true }],
+        });
+        lean.into_iter().collect()
+    }
+
+    /// Takes the object out of its table, made full; a new one if there is none.
+    fn take(&mut self, hasher: &DefaultHashBuilder, object: ObjectId, number: u64) -> Box<Object> {
+        let hash = hash(hasher, object);
+        if let Ok(found) = self.full.find_entry(hash, |entry| entry.id == object) {
+            let (entry, _) = found.remove();
+            self.cost -= entry.cost();
+            return entry;
+        }
+        if let Ok(found) = self.lean.find_entry(hash, |entry| entry.object == object) {
+            let (mut lean, _) = found.remove();
+            self.cost -= LEAN_COST;
+            return Box::new(Object::from_lean(&mut lean, number));
+        }
+        Box::new(Object::new(object, None))
+    }
+
+    /// Puts it into the table where it belongs; into none if nothing is left of it.
+    fn put(&mut self, hasher: &DefaultHashBuilder, entry: Box<Object>) {
+        if entry.variants.is_empty() {
+            return;
+        }
+        if let Some(lean) = entry.to_lean() {
+            self.insert_lean(hasher, lean);
+            return;
+        }
+        self.cost += entry.cost();
+        let rehash = |entry: &Box<Object>| hash(hasher, entry.id);
+        self.full.insert_unique(hash(hasher, entry.id), entry, rehash);
+    }
+
+    fn insert_lean(&mut self, hasher: &DefaultHashBuilder, lean: Lean) {
+        let rehash = |lean: &Lean| hash(hasher, lean.object);
+        match self.lean.entry(hash(hasher, lean.object), |known| known.object == lean.object, rehash) {
+            Entry::Occupied(mut known) => *known.get_mut() = lean,
+            Entry::Vacant(vacant) => {
+                vacant.insert(lean);
+                self.cost += LEAN_COST;
+            }
+        }
+    }
+
+    /// Remembers the bodies that hits may still read.
+    fn retire(&mut self, mut gone: SmallVec<[Variant; 1]>, removed: &mut Removed) {
+        for body in gone.iter().filter_map(|variant| variant.body.as_ref()) {
+            if self.retired.len() >= self.retired_sweep {
+                self.retired.retain(|body| body.strong_count() > 0);
+                self.retired_sweep = (self.retired.len() * 2).max(16);
+            }
+            if Arc::strong_count(body) > 1 {
+                self.retired.push(Arc::downgrade(body));
+            }
+        }
+        removed.variants.append(&mut gone);
+    }
+}
+
+fn probe_full(entry: &mut Object, wanted: Option<(&VaryList, VariantId)>) -> Probe {
+    let id = match (&entry.vary, wanted) {
+        (None, _) => None,
+        (Some(list), Some((of, id))) if list == of => Some(id),
+        (Some(list), _) => return Probe::Varies(list.clone()),
+    };
+    let object = entry.id;
+    let Some(variant) = entry.variant(id) else { return Probe::Miss(MissReason::Vary) };
+    variant.accessed = true;
+    let body = variant.body.clone();
+    match (&variant.head, variant.place) {
+        (Some(head), _) => Probe::Held {
+            head: head.clone(),
+            number: variant.number,
+            body,
+            stay: variant.tracked.as_ref().map(Tracked::key),
+        },
+        (None, Some(place)) => {
+            let anchor = Anchor::Number(variant.number);
+            Probe::OnDisk(Located { id: variant.head_id(object), place, anchor, body })
+        }
+        (None, None) => Probe::Miss(MissReason::Uri),
+    }
+}
+
+/// A lean entry that became full keeps its place, so that hits that knew it can tell.
+fn is_at(variant: &Variant, anchor: Anchor) -> bool {
+    match anchor {
+        Anchor::Number(number) => variant.number == number,
+        Anchor::Lean(place) => variant.is_lean() && variant.place == Some(place),
+    }
+}
+
+fn inspect(variant: &Variant, vary: Option<VaryList>) -> Inspected {
+    let head = Whereabouts {
+        memory: variant.tracked.is_some(),
+        queued: variant.queued,
+        disk: variant.place.is_some(),
+    };
+    let slices = variant.body.as_ref().map(|body| body.whereabouts());
+    Inspected {
+        variant: Some(variant.id),
+        version: variant.head.as_ref().map(|head| head.version),
+        vary,
+        position: variant.position,
+        expiry: variant.expiry,
+        length: variant.head.as_ref().and_then(|head| head.length),
+        head: variant.head.clone(),
+        records: std::iter::once(head).chain(slices.into_iter().flatten()).collect(),
+    }
+}
