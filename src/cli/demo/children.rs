@@ -26,7 +26,7 @@ const READY_LIMIT: Duration = Duration::from_secs(15);
 const END_LIMIT: Duration = Duration::from_secs(5);
 
 /// Lines of standard error that are kept to explain a failure.
-const COMPLAINTS_MAX: usize = 20;
+const COMPLAINTS_MAX: usize = 64;
 
 /// How long a failed process's last words are waited for.
 const COMPLETE_LIMIT: Duration = Duration::from_millis(500);
