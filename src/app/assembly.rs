@@ -163,7 +163,8 @@ impl Assembly {
 
     /// What the connections of one worker need; `spawner` owns its tasks.
     pub fn front(&self, spawner: Spawner) -> Arc<Front> {
-        let origins = Origins::new(Arc::clone(&self.origins), spawner.clone());
+        // Idle connections to origins are no requests: a drain does not wait for them.
+        let origins = Origins::new(Arc::clone(&self.origins), spawner.child());
         Arc::new(Front {
             worker: Arc::new(Worker { node: Arc::clone(&self.node), origins, spawner }),
             access: Arc::clone(&self.access),
