@@ -96,7 +96,8 @@ impl Client {
         let head = self.head().await.expect("a response");
         let status = status(&head);
         let bodiless = method == "HEAD" || matches!(status, 100..=199 | 204 | 304);
-        let framed = if bodiless { Framed { is_whole: true, ..Framed::default() } } else { self.body(&head).await };
+        let framed =
+            if bodiless { Framed { is_whole: true, ..Framed::default() } } else { self.body(&head).await };
         Reply { status, head, body: framed.bytes, is_whole: framed.is_whole, trailers: framed.trailers }
     }
 

@@ -16,7 +16,8 @@ async fn with_large_body(body: &[u8]) -> Origin {
             let from = range.and_then(|range| range.trim_end_matches('-').parse::<usize>().ok());
             let length = format!("Content-Length: {}", body.len() - from.unwrap_or(0));
             let mut fields = vec![FRESH, "ETag: \"one\"", &*length];
-            let place = format!("Content-Range: bytes {}-{}/{}", from.unwrap_or(0), body.len() - 1, body.len());
+            let place =
+                format!("Content-Range: bytes {}-{}/{}", from.unwrap_or(0), body.len() - 1, body.len());
             if from.is_some() {
                 fields.push(&place);
             }

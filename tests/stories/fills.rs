@@ -121,7 +121,8 @@ async fn a_small_fill_that_everybody_left_is_finished_and_kept() {
 
 #[tokio::test]
 async fn an_origin_that_hangs_up_before_its_head_is_502_for_everyone_and_asked_again_later() {
-    let (origin, barrier, heals) = (Origin::start().await, Barrier::closed(), Arc::new(AtomicBool::new(false)));
+    let (origin, barrier, heals) =
+        (Origin::start().await, Barrier::closed(), Arc::new(AtomicBool::new(false)));
     let (held, healed) = (barrier.clone(), Arc::clone(&heals));
     origin.script("/x", move |mut exchange| {
         let (held, healed) = (held.clone(), Arc::clone(&healed));
@@ -193,7 +194,8 @@ async fn a_body_that_is_cut_cuts_everyone_and_is_not_stored() {
 #[tokio::test]
 async fn requests_for_an_uncacheable_key_are_not_serialised() {
     const OTHERS: usize = 8;
-    let (origin, first_may_end, all_are_there) = (Origin::start().await, Barrier::closed(), Barrier::closed());
+    let (origin, first_may_end, all_are_there) =
+        (Origin::start().await, Barrier::closed(), Barrier::closed());
     let (first, all) = (first_may_end.clone(), all_are_there.clone());
     origin.script("/x", move |mut exchange| {
         let (first, all) = (first.clone(), all.clone());
@@ -254,10 +256,7 @@ async fn a_key_remembered_as_uncacheable_is_not_waited_for() {
 #[tokio::test]
 async fn a_key_that_turns_cacheable_is_stored_again() {
     let origin = Origin::start().await;
-    origin.says_in_turn("/x", [
-        reply(200, &["Cache-Control: no-store"], "one"),
-        reply(200, &[FRESH], "two"),
-    ]);
+    origin.says_in_turn("/x", [reply(200, &["Cache-Control: no-store"], "one"), reply(200, &[FRESH], "two")]);
     let node = Node::before(&origin).await;
     node.warm("/x").await.assert_is(200, "one");
     node.warm("/x").await.assert_is(200, "two");

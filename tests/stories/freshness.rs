@@ -10,10 +10,13 @@ const STALE: [&str; 3] = ["Cache-Control: max-age=10", "Age: 20", ETAG];
 #[tokio::test]
 async fn a_304_renews_freshness_and_fields() {
     let origin = Origin::start().await;
-    origin.says_in_turn("/x", [
-        reply(200, &[STALE[0], STALE[1], ETAG, "X-Step: first", "X-Kept: yes"], "body"),
-        reply(304, &["Cache-Control: max-age=60", ETAG, "X-Step: second"], ""),
-    ]);
+    origin.says_in_turn(
+        "/x",
+        [
+            reply(200, &[STALE[0], STALE[1], ETAG, "X-Step: first", "X-Kept: yes"], "body"),
+            reply(304, &["Cache-Control: max-age=60", ETAG, "X-Step: second"], ""),
+        ],
+    );
     let node = Node::before(&origin).await;
     node.warm("/x").await;
 
@@ -37,10 +40,13 @@ async fn a_304_renews_freshness_and_fields() {
 #[tokio::test]
 async fn a_200_to_a_validation_replaces_what_was_stored() {
     let origin = Origin::start().await;
-    origin.says_in_turn("/x", [
-        reply(200, &STALE, "old"),
-        reply(200, &["Cache-Control: max-age=60", "ETag: \"two\""], "new and longer"),
-    ]);
+    origin.says_in_turn(
+        "/x",
+        [
+            reply(200, &STALE, "old"),
+            reply(200, &["Cache-Control: max-age=60", "ETag: \"two\""], "new and longer"),
+        ],
+    );
     let node = Node::before(&origin).await;
     node.warm("/x").await;
     node.warm("/x").await.assert_is(200, "new and longer");
@@ -52,11 +58,14 @@ async fn a_200_to_a_validation_replaces_what_was_stored() {
 #[tokio::test]
 async fn a_304_for_another_version_is_not_believed() {
     let origin = Origin::start().await;
-    origin.says_in_turn("/x", [
-        reply(200, &STALE, "old"),
-        reply(304, &["Cache-Control: max-age=60", "ETag: \"two\""], ""),
-        reply(200, &["Cache-Control: max-age=60", "ETag: \"two\""], "new"),
-    ]);
+    origin.says_in_turn(
+        "/x",
+        [
+            reply(200, &STALE, "old"),
+            reply(304, &["Cache-Control: max-age=60", "ETag: \"two\""], ""),
+            reply(200, &["Cache-Control: max-age=60", "ETag: \"two\""], "new"),
+        ],
+    );
     let node = Node::before(&origin).await;
     node.warm("/x").await;
     node.get("/x").await.assert_is(200, "new");
@@ -114,7 +123,11 @@ async fn stale_while_revalidate_answers_at_once_and_refreshes_behind() {
     for _ in 0..3 {
         let stale = node.get("/x").await;
         stale.assert_is(200, "old");
-        assert!(stale.cache_status().ends_with("; detail=stale_while_revalidate"), "{}", stale.cache_status());
+        assert!(
+            stale.cache_status().ends_with("; detail=stale_while_revalidate"),
+            "{}",
+            stale.cache_status()
+        );
     }
     origin.asked_times("/x", 2).await;
     assert_eq!(origin.asked("/x")[1].field("if-none-match"), Some("\"one\""));
@@ -178,7 +191,8 @@ async fn other_errors_of_the_origin_are_handed_on() {
 
 #[tokio::test]
 async fn must_revalidate_is_never_served_stale() {
-    for control in ["max-age=10, must-revalidate", "max-age=10, proxy-revalidate", "s-maxage=10", "no-cache"] {
+    for control in ["max-age=10, must-revalidate", "max-age=10, proxy-revalidate", "s-maxage=10", "no-cache"]
+    {
         let origin = Origin::start().await;
         let control = format!("Cache-Control: {control}");
         origin.says_in_turn("/x", [reply(200, &[&control, "Age: 20", ETAG], "old"), reply(503, &[], "down")]);
@@ -218,10 +232,13 @@ async fn only_if_cached_never_asks_the_origin() {
 async fn a_client_may_demand_a_validation() {
     for demand in ["Cache-Control: no-cache", "Cache-Control: max-age=0", "Pragma: no-cache"] {
         let origin = Origin::start().await;
-        origin.says_in_turn("/x", [
-            reply(200, &["Cache-Control: max-age=60", ETAG], "body"),
-            reply(304, &["Cache-Control: max-age=60", ETAG], ""),
-        ]);
+        origin.says_in_turn(
+            "/x",
+            [
+                reply(200, &["Cache-Control: max-age=60", ETAG], "body"),
+                reply(304, &["Cache-Control: max-age=60", ETAG], ""),
+            ],
+        );
         let node = Node::before(&origin).await;
         node.warm("/x").await;
         let revalidated = node.ask("GET", "/x", &[demand]).await;

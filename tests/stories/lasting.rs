@@ -47,7 +47,9 @@ async fn what_is_on_disk_survives_a_restart_without_the_origin() {
     let whole = node.get("/large").await;
     whole.assert_is(200, &large);
     whole.assert_hit();
-    node.ask("GET", "/large", &["Range: bytes=1500000-2500000"]).await.assert_is(206, &large[1_500_000..=2_500_000]);
+    node.ask("GET", "/large", &["Range: bytes=1500000-2500000"])
+        .await
+        .assert_is(206, &large[1_500_000..=2_500_000]);
     for language in ["en", "de"] {
         let hit = node.ask("GET", "/varied", &[&format!("Accept-Language: {language}")]).await;
         hit.assert_is(200, language);
@@ -74,10 +76,13 @@ async fn what_was_invalidated_does_not_come_back_with_a_restart() {
 #[tokio::test]
 async fn a_validation_outlives_a_restart() {
     let (origin, folder) = (Origin::start().await, tempfile::tempdir().unwrap());
-    origin.says_in_turn("/x", [
-        reply(200, &["Cache-Control: max-age=10", "Age: 20", "ETag: \"one\""], "body"),
-        reply(304, &[FRESH, "ETag: \"one\""], ""),
-    ]);
+    origin.says_in_turn(
+        "/x",
+        [
+            reply(200, &["Cache-Control: max-age=10", "Age: 20", "ETag: \"one\""], "body"),
+            reply(304, &[FRESH, "ETag: \"one\""], ""),
+        ],
+    );
     let node = Node::with(&origin, &disk(folder.path())).await;
     node.warm("/x").await;
     node.warm("/x").await;

@@ -39,7 +39,14 @@ async fn each_request_is_one_line_of_json_with_its_verdict() {
     assert_eq!(upstreams, [&Value::from(origin.at.to_string()), &Value::Null, &Value::Null]);
     let hit = &lines[1];
     assert_eq!(
-        (&hit["status"], &hit["method"], &hit["target"], &hit["host"], &hit["bytes_out"], &hit["termination"]),
+        (
+            &hit["status"],
+            &hit["method"],
+            &hit["target"],
+            &hit["host"],
+            &hit["bytes_out"],
+            &hit["termination"]
+        ),
         (&200.into(), &"GET".into(), &"/x?a=1".into(), &"site.test".into(), &4.into(), &"complete".into())
     );
     assert_eq!((&hit["user_agent"], &hit["referer"]), (&"\"quoted\"".into(), &"http://from.test/".into()));
@@ -66,7 +73,10 @@ async fn the_combined_format_is_one_line_too() {
     let node = Node::with(&origin, &more).await;
     node.warm("/x").await;
     let line = &lines(&log, 1).await[0];
-    assert!(line.starts_with("127.0.0.1 - - [") && line.ends_with("\"GET /x HTTP/1.1\" 200 4 \"-\" \"-\""), "{line}");
+    assert!(
+        line.starts_with("127.0.0.1 - - [") && line.ends_with("\"GET /x HTTP/1.1\" 200 4 \"-\" \"-\""),
+        "{line}"
+    );
 }
 
 #[tokio::test]
@@ -74,11 +84,14 @@ async fn every_request_is_counted_under_one_verdict() {
     let origin = Origin::start().await;
     origin.says("/x", reply(200, &[FRESH], "body"));
     origin.says("/p", reply(200, &["Cache-Control: private"], "body"));
-    origin.says_in_turn("/s", [
-        reply(200, &["Cache-Control: max-age=10", "Age: 20", "ETag: \"one\""], "body"),
-        reply(304, &["Cache-Control: max-age=10", "Age: 20", "ETag: \"one\""], ""),
-        reply(503, &[], ""),
-    ]);
+    origin.says_in_turn(
+        "/s",
+        [
+            reply(200, &["Cache-Control: max-age=10", "Age: 20", "ETag: \"one\""], "body"),
+            reply(304, &["Cache-Control: max-age=10", "Age: 20", "ETag: \"one\""], ""),
+            reply(503, &[], ""),
+        ],
+    );
     let node = Node::before(&origin).await;
     for target in ["/x", "/x", "/x", "/p", "/s", "/s", "/s"] {
         node.warm(target).await;
@@ -87,15 +100,19 @@ async fn every_request_is_counted_under_one_verdict() {
     node.ask("GET", "/x", &["Via: 1.1 edge"]).await;
     node.ask("GET", "/cold", &["Cache-Control: only-if-cached"]).await;
     let verdict = |name: &str| {
-        ["default", "(none)"].iter().map(|site| {
-            node.metric(&format!("shoal_requests_total{{site=\"{site}\",verdict=\"{name}\""))
-        }).sum::<f64>()
+        ["default", "(none)"]
+            .iter()
+            .map(|site| node.metric(&format!("shoal_requests_total{{site=\"{site}\",verdict=\"{name}\"")))
+            .sum::<f64>()
     };
     let counts = ["origin", "hit_memory", "pass", "revalidated", "stale_if_error", "refused"].map(verdict);
     assert_eq!(counts, [2.0, 2.0, 2.0, 1.0, 1.0, 2.0]);
     assert_eq!(node.metric("shoal_requests_total{"), 10.0);
-    let sent = |source: &str| node.metric(&format!("shoal_response_bytes_total{{site=\"default\",source=\"{source}\""));
+    let sent = |source: &str| {
+        node.metric(&format!("shoal_response_bytes_total{{site=\"default\",source=\"{source}\""))
+    };
     assert_eq!((sent("memory"), sent("origin")), (16.0, 16.0));
+    assert_eq!(node.metric("shoal_origin_bytes_total{site=\"default\"}"), 16.0);
     assert_eq!(node.metric("shoal_origin_fetches_total{site=\"default\",reason=\"revalidate\"}"), 2.0);
     assert_eq!(node.metric("shoal_responses_not_stored_total{site=\"default\",reason=\"private\"}"), 1.0);
 }

@@ -193,7 +193,8 @@ async fn trailers_pass() {
     let node = Node::before(&origin).await;
     let reply = node.ask("GET", "/x", &["TE: trailers", "Connection: TE"]).await;
     reply.assert_is(200, "body");
-    let trailers: Vec<_> = reply.trailers.iter().map(|(name, value)| (name.to_lowercase(), value.as_str())).collect();
+    let trailers: Vec<_> =
+        reply.trailers.iter().map(|(name, value)| (name.to_lowercase(), value.as_str())).collect();
     assert_eq!(trailers, [("x-sum".to_owned(), "42")]);
 }
 
@@ -204,7 +205,8 @@ async fn server_sent_events_arrive_one_by_one() {
     origin.script("/events", move |mut exchange| {
         let permits = std::sync::Arc::clone(&permits);
         async move {
-            let fields = ["Content-Type: text/event-stream", "Cache-Control: no-cache", "Transfer-Encoding: chunked"];
+            let fields =
+                ["Content-Type: text/event-stream", "Cache-Control: no-cache", "Transfer-Encoding: chunked"];
             exchange.send(head(200, &fields)).await;
             for event in 0..3 {
                 permits.acquire().await.unwrap().forget();
@@ -283,7 +285,8 @@ async fn an_unsafe_method_invalidates_what_location_names_on_the_same_host_alone
     for target in ["/located", "/described", "/elsewhere"] {
         origin.says(target, reply(200, &[FRESH], "body"));
     }
-    origin.says("/x", reply(201, &["Location: /located", "Content-Location: http://site.test/described"], ""));
+    origin
+        .says("/x", reply(201, &["Location: /located", "Content-Location: http://site.test/described"], ""));
     origin.says("/y", reply(201, &["Location: http://other.test/elsewhere"], ""));
     let node = Node::before(&origin).await;
     for target in ["/located", "/described", "/elsewhere"] {

@@ -16,7 +16,8 @@ fn personal(origin: &Origin, target: &str, count: usize, fields: &'static [&'sta
             }
             all.pass().await;
             let asked = &exchange.asked;
-            let who = asked.field("cookie").or_else(|| asked.field("authorization")).unwrap_or("nobody").to_owned();
+            let who =
+                asked.field("cookie").or_else(|| asked.field("authorization")).unwrap_or("nobody").to_owned();
             exchange.send(reply(200, fields, who)).await;
             exchange
         }
