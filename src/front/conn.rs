@@ -11,7 +11,8 @@ use crate::net::Stream;
 use crate::serve::Client;
 use crate::task::Spawner;
 use crate::telemetry::{self, HandshakeFailure, HttpVersion, ListenerKind, enter};
-use http::{Request, Response, Version};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -159,7 +160,7 @@ impl Connection {
 
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<ClientBody> {
         let multiplexed = request.version() == Version::HTTP_2;
-        self.watch.request_begins(multiplexed, &self.limits);
+        let is_last = self.watch.request_begins(multiplexed, &self.limits);
         self.serving.get_or_init(|| {
             let version = if multiplexed { HttpVersion::H2 } else { HttpVersion::H1 };
             enter(self.front.worker.node.metrics.node.connections_serving.of(version))
@@ -173,7 +174,12 @@ impl Connection {
         let from = (self.client.from.ip(), self.tls_version);
         let record = Record::begin(&self.front, &self.watch, &request, from, upload);
         let answer = self.front.worker.handle(request, &self.client).await;
-        record.respond(answer)
+        let mut response = record.respond(answer);
+        // Said, so that the client does not send into a connection that is being closed.
+        if is_last && !multiplexed && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
     }
 }
 

@@ -65,8 +65,8 @@ impl Watch {
         Arc::new(Self { clock, started: now, state: Mutex::new(state), close: Notify::new() })
     }
 
-    /// A request head is complete.
-    pub(super) fn request_begins(&self, multiplexed: bool, limits: &Limits) {
+    /// A request head is complete. Whether it is the last that this connection serves.
+    pub(super) fn request_begins(&self, multiplexed: bool, limits: &Limits) -> bool {
         let mut state = self.state.lock();
         state.in_progress += 1;
         state.requests += 1;
@@ -77,6 +77,7 @@ impl Watch {
         if worn {
             self.close.notify_one();
         }
+        worn
     }
 
     /// A response was sent, or given up.
@@ -110,8 +111,9 @@ impl Watch {
             (0, None) => (limits.keepalive_timeout, state.since, Expired::Idle),
             (_, None) => (limits.idle_timeout, now, Expired::Stalled),
         };
-        // The head may begin at any time while waiting, with a shorter limit than that of waiting.
-        let look = if expired == Expired::Idle { limits.header_timeout.min(limit) } else { limit };
+        // What the connection waits for may change meanwhile, and with it the limit; nobody tells the
+        // timer, which thus looks again when the shortest of them could have passed.
+        let look = limits.header_timeout.min(limits.keepalive_timeout).min(limits.idle_timeout);
         let passed = now.saturating_duration_since(since);
         if passed >= limit { Err(expired) } else { Ok((limit - passed).min(look)) }
     }

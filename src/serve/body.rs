@@ -166,7 +166,10 @@ impl FillBody {
             },
             Elsewhere::Range(body) => match ready!(Pin::new(body).poll_frame(cx)) {
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(bytes) => Poll::Ready(Some(Ok(bytes))),
+                    Ok(bytes) => {
+                        self.metrics.origin_bytes.inc_by(bytes.len() as u64);
+                        Poll::Ready(Some(Ok(bytes)))
+                    }
                     Err(_) => self.poll_elsewhere(cx),
                 },
                 Some(Err(error)) => Poll::Ready(Some(Err(error))),
@@ -260,6 +263,7 @@ impl HttpBody for Passing {
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
         {
+            this.metrics.origin_bytes.inc_by(data.len() as u64);
             this.metrics.sent(Source::Origin, data.len() as u64);
         }
         Poll::Ready(frame)

@@ -84,22 +84,23 @@ pub(super) async fn lead(worker: Arc<Worker>, asking: Asking, leader: Leader) {
     }
 }
 
-/// Takes over a response that a request of its own brought, if it may be stored.
+/// Takes over a response that a request of its own brought, if it may be stored. `leader` was made
+/// before that request was sent.
 pub(super) fn adopt(
     worker: &Arc<Worker>,
     asking: Asking,
     fetched: Fetched,
-) -> Result<super::fill::Reader, Box<Fetched>> {
+    leader: Leader,
+) -> Result<(), Box<Fetched>> {
     let Classified::Store(reason, vary) = classify(&asking, &fetched) else {
         if fetched.response.status() != StatusCode::NOT_MODIFIED {
             worker.node.known.uncacheable(asking.object, worker.node.clock.now().wall);
         }
         return Err(Box::new(fetched));
     };
-    let (leader, reader) = worker.node.fills.alone(asking.object);
     let own = Arc::clone(worker);
     worker.spawner.spawn(async move { store(own, &asking, leader, (fetched, reason, vary)).await });
-    Ok(reader)
+    Ok(())
 }
 
 /// Whether a response with this status is one for which `stale-if-error` stands in (RFC 5861 §4).
@@ -220,12 +221,18 @@ async fn store(
     let partial = filling.partial();
     let arriving = Arc::new(Arriving { draft, facts, vary, partial, server: fetched.server });
     leader.stream(Arc::clone(&arriving));
-    pump(leader, arriving, filling, body).await;
+    pump(leader, arriving, filling, body, &asking.metrics).await;
 }
 
 /// Moves the body into the window and the store. Readers are woken when 64 KiB have gathered or when
 /// no more bytes are at hand, whichever is first.
-async fn pump(leader: Leader, arriving: Arc<Arriving>, mut filling: Filling, mut body: Body) {
+async fn pump(
+    leader: Leader,
+    arriving: Arc<Arriving>,
+    mut filling: Filling,
+    mut body: Body,
+    metrics: &SiteMetrics,
+) {
     let (mut received, mut unwoken) = (0u64, 0usize);
     loop {
         let frame = match body.frame().now_or_never() {
@@ -248,6 +255,7 @@ async fn pump(leader: Leader, arriving: Arc<Arriving>, mut filling: Filling, mut
             return leader.broken(arriving, "abandoned by all readers");
         }
         received += bytes.len() as u64;
+        metrics.origin_bytes.inc_by(bytes.len() as u64);
         unwoken += bytes.len();
         leader.push(bytes.clone(), !filling.is_lost()).await;
         if unwoken >= WAKE_BYTES {
@@ -259,7 +267,8 @@ async fn pump(leader: Leader, arriving: Arc<Arriving>, mut filling: Filling, mut
     if arriving.draft.length.is_some_and(|length| length != received) {
         return leader.broken(arriving, "body has not its stated length");
     }
-    let hit = filling.seal().await.ok();
+    // An invalidation from here on finds what is sealed, one before has doomed the fill.
+    let hit = if leader.is_doomed() { None } else { filling.seal().await.ok() };
     leader.complete(arriving, hit);
 }
 

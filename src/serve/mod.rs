@@ -289,7 +289,10 @@ impl Cached {
         };
         let (reader, collapsed) = match joined {
             Joined::Settled => return self.filled(Filled::Unfit, Fetching::Nothing),
-            Joined::Follow(reader) => (reader, true),
+            Joined::Follow(reader) => {
+                exchange.metrics.collapsed.inc();
+                (reader, true)
+            }
             Joined::Lead(leader, reader) => {
                 worker.spawner.spawn(lead::lead(Arc::clone(&worker), self.asking(reason), leader));
                 (reader, false)
@@ -307,7 +310,7 @@ impl Cached {
 
     fn outcome(&mut self, outcome: Outcome, reader: Reader, collapsed: bool) -> (Event, Fetching) {
         match outcome {
-            Outcome::Streaming(arriving) if !self.selects(&arriving) => {
+            Outcome::Streaming(arriving) | Outcome::Stored(arriving, _) if !self.selects(&arriving) => {
                 self.filled(Filled::Unfit, Fetching::Nothing)
             }
             Outcome::Streaming(arriving) | Outcome::Stored(arriving, _) => {
@@ -332,6 +335,7 @@ impl Cached {
     async fn forward(&mut self, reason: FetchReason) -> (Event, Fetching) {
         let exchange = &self.exchange;
         let request = self.forward_head(false).map(|()| Body::Empty);
+        let (leader, reader) = exchange.worker.node.fills.alone(exchange.routed.object);
         exchange.metrics.origin_fetches.inc(reason as usize);
         let fetched = match exchange.worker.origins.fetch(&exchange.site().origin, request, None).await {
             Ok(fetched) => fetched,
@@ -343,9 +347,9 @@ impl Cached {
         if self.method != Method::GET {
             return self.own(Box::new(fetched));
         }
-        match lead::adopt(&exchange.worker, self.asking(reason), fetched) {
+        match lead::adopt(&exchange.worker, self.asking(reason), fetched, leader) {
             Err(fetched) => self.own(fetched),
-            Ok(reader) => {
+            Ok(()) => {
                 let outcome = reader.outcome().await;
                 self.outcome(outcome, reader, false)
             }

@@ -14,17 +14,13 @@ use std::task::{Context, Poll, Waker};
 pub struct Leader {
     pub(super) fill: Arc<Fill>,
     pub(super) table: Arc<FillTable>,
-    /// Whether the table lists the fill, so that others can join it.
-    pub(super) listed: bool,
     pub(super) ended: bool,
 }
 
 impl Leader {
     /// The response is storable and its body follows.
     pub fn stream(&self, arriving: Arc<Arriving>) {
-        if self.listed {
-            self.table.relist(&self.fill, arriving.draft.variant);
-        }
+        self.table.relist(&self.fill, arriving.draft.variant);
         self.publish(Phase::Streaming(arriving));
     }
 
@@ -72,6 +68,11 @@ impl Leader {
         self.fill.state.lock().readers > 0
     }
 
+    /// Whether the object was invalidated since this fetch began: nothing of it may be kept.
+    pub fn is_doomed(&self) -> bool {
+        self.fill.doomed.load(Ordering::Acquire)
+    }
+
     /// The body is whole; `hit` is the stored version, unless the store could not keep it.
     pub fn complete(mut self, arriving: Arc<Arriving>, hit: Option<Hit>) {
         self.end(Phase::Complete(arriving, hit));
@@ -100,9 +101,7 @@ impl Leader {
 
     fn end(&mut self, phase: Phase) {
         self.ended = true;
-        if self.listed {
-            self.table.remove(&self.fill);
-        }
+        self.table.remove(&self.fill);
         self.publish(phase);
     }
 

@@ -33,7 +33,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -53,8 +53,8 @@ pub struct FillTable {
     open: AtomicUsize,
 }
 
-/// The fills of each object, with the variant under which each can be joined.
-type Shard = HashMap<ObjectId, SmallVec<[(VariantId, Arc<Fill>); 1]>>;
+/// The fills of each object, with the variant under which each can be joined, if it can.
+type Shard = HashMap<ObjectId, SmallVec<[(Option<VariantId>, Arc<Fill>); 1]>>;
 
 /// What joining led to.
 pub enum Joined {
@@ -85,7 +85,7 @@ impl FillTable {
     ) -> Joined {
         let mut shard = self.shard(object).lock();
         if let Some((_, fill)) =
-            shard.get(&object).and_then(|fills| fills.iter().find(|(key, _)| *key == variant))
+            shard.get(&object).and_then(|fills| fills.iter().find(|(key, _)| *key == Some(variant)))
         {
             return match Reader::join(fill, false) {
                 Some(reader) => Joined::Follow(reader),
@@ -96,20 +96,27 @@ impl FillTable {
             return Joined::Settled;
         }
         let fill = Arc::new(Fill::new(object));
-        shard.entry(object).or_default().push((variant, Arc::clone(&fill)));
+        shard.entry(object).or_default().push((Some(variant), Arc::clone(&fill)));
         drop(shard);
-        let (leader, reader) = self.lead(fill, true);
+        let (leader, reader) = self.lead(fill);
         Joined::Lead(leader, reader)
     }
 
     /// Begins a fill that nobody else can join.
     pub fn alone(self: &Arc<Self>, object: ObjectId) -> (Leader, Reader) {
-        self.lead(Arc::new(Fill::new(object)), false)
+        let fill = Arc::new(Fill::new(object));
+        self.shard(object).lock().entry(object).or_default().push((None, Arc::clone(&fill)));
+        self.lead(fill)
     }
 
-    /// Takes all fills of `object` out of the table: they serve those who read them, and nobody new.
+    /// Takes all fills of `object` out of the table: they serve those who read them, and nobody new,
+    /// and what they bring is not kept, also if its head has yet to come. To be called before the
+    /// store invalidates the object.
     pub fn doom(&self, object: ObjectId) {
-        self.shard(object).lock().remove(&object);
+        let doomed = self.shard(object).lock().remove(&object);
+        for (_, fill) in doomed.into_iter().flatten() {
+            fill.doomed.store(true, Ordering::Release);
+        }
     }
 
     /// Fills in progress, joined or alone.
@@ -117,10 +124,10 @@ impl FillTable {
         self.open.load(Ordering::Relaxed)
     }
 
-    fn lead(self: &Arc<Self>, fill: Arc<Fill>, listed: bool) -> (Leader, Reader) {
+    fn lead(self: &Arc<Self>, fill: Arc<Fill>) -> (Leader, Reader) {
         self.open.fetch_add(1, Ordering::Relaxed);
         let reader = Reader::join(&fill, true).expect("a new fill has room for its initiator");
-        (Leader { fill, table: Arc::clone(self), listed, ended: false }, reader)
+        (Leader { fill, table: Arc::clone(self), ended: false }, reader)
     }
 
     fn remove(&self, fill: &Arc<Fill>) {
@@ -139,11 +146,10 @@ impl FillTable {
     fn relist(&self, fill: &Arc<Fill>, variant: VariantId) {
         let mut shard = self.shard(fill.object).lock();
         let Some(fills) = shard.get_mut(&fill.object) else { return };
-        if fills.iter().any(|(key, other)| *key == variant && !Arc::ptr_eq(other, fill)) {
-            fills.retain(|(_, other)| !Arc::ptr_eq(other, fill));
-        }
+        let stands = fills.iter().any(|(key, other)| *key == Some(variant) && !Arc::ptr_eq(other, fill));
+        let can_be_joined = |key: &Option<VariantId>| key.is_some() && !stands;
         for (key, _) in fills.iter_mut().filter(|(_, other)| Arc::ptr_eq(other, fill)) {
-            *key = variant;
+            *key = can_be_joined(key).then_some(variant);
         }
     }
 
@@ -155,6 +161,8 @@ impl FillTable {
 /// One fetch in progress.
 pub(super) struct Fill {
     object: ObjectId,
+    /// Whether the object was invalidated since this fetch began.
+    doomed: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -214,7 +222,7 @@ impl Fill {
             readers: 0,
             leader: None,
         };
-        Self { object, state: Mutex::new(state) }
+        Self { object, doomed: AtomicBool::new(false), state: Mutex::new(state) }
     }
 }
 

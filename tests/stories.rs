@@ -1,0 +1,24 @@
+//! Stories of one whole node, told over real sockets: what a client, an origin and an operator see.
+
+mod common;
+
+#[path = "stories/bodies.rs"]
+mod bodies;
+#[path = "stories/fills.rs"]
+mod fills;
+#[path = "stories/freshness.rs"]
+mod freshness;
+#[path = "stories/hits.rs"]
+mod hits;
+#[path = "stories/hostile.rs"]
+mod hostile;
+#[path = "stories/lasting.rs"]
+mod lasting;
+#[path = "stories/operating.rs"]
+mod operating;
+#[path = "stories/passing.rs"]
+mod passing;
+#[path = "stories/personal.rs"]
+mod personal;
+#[path = "stories/secure.rs"]
+mod secure;
