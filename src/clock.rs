@@ -29,6 +29,15 @@ impl Clock {
         Self(Source::Simulated { started: tokio::time::Instant::now(), wall })
     }
 
+    /// Reads the monotonic clock alone, at half the cost.
+    #[expect(clippy::disallowed_methods, reason = "the clock is where time is read")]
+    pub fn mono(&self) -> Instant {
+        match self.0 {
+            Source::System => Instant::now(),
+            Source::Simulated { .. } => tokio::time::Instant::now().into_std(),
+        }
+    }
+
     /// Reads both clocks.
     #[expect(clippy::disallowed_methods, reason = "the clock is where time is read")]
     pub fn now(&self) -> Now {

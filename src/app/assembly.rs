@@ -171,7 +171,8 @@ impl Assembly {
             ids: Arc::clone(&self.ids),
             gate: Arc::clone(&self.gate),
             connections,
-            drain: self.drain.clone(),
+            // A token of the worker's own, since each connection asks it often.
+            drain: self.drain.child_token(),
         })
     }
 

@@ -25,6 +25,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio_rustls::TlsAcceptor;
 
+/// Fields of a head that hyper reads without an allocation.
+const HYPER_HEADERS: usize = 100;
 /// HTTP/2: interval of keep-alive pings, and how long an answer may take.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 /// HTTP/2: streams that a peer may have reset before we saw them (CVE-2023-44487).
@@ -144,7 +146,12 @@ impl Connection {
 
     fn builder(&self) -> Builder<Tasks> {
         let mut builder = Builder::new(Tasks(self.front.worker.spawner.clone()));
-        builder.http1().timer(TokioTimer::new()).max_headers(self.limits.header_count).half_close(false);
+        // `Watch` keeps the time; hyper's own limit would arm a timer for each request.
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(None).half_close(false);
+        if self.limits.header_count > HYPER_HEADERS {
+            // Costs an allocation per request; below hyper's own number `route` refuses.
+            builder.http1().max_headers(self.limits.header_count);
+        }
         builder
             .http2()
             .timer(TokioTimer::new())
@@ -160,7 +167,8 @@ impl Connection {
 
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<ClientBody> {
         let multiplexed = request.version() == Version::HTTP_2;
-        let is_last = self.watch.request_begins(multiplexed, &self.limits);
+        let now = self.front.worker.node.clock.now();
+        let is_last = self.watch.request_begins(now.mono, multiplexed, &self.limits);
         self.serving.get_or_init(|| {
             let version = if multiplexed { HttpVersion::H2 } else { HttpVersion::H1 };
             enter(self.front.worker.node.metrics.node.connections_serving.of(version))
@@ -172,8 +180,8 @@ impl Connection {
             request.extensions_mut().insert(upload.clone());
         }
         let from = (self.client.from.ip(), self.tls_version);
-        let record = Record::begin(&self.front, &self.watch, &request, from, upload);
-        let answer = self.front.worker.handle(request, &self.client).await;
+        let record = Record::begin(&self.front, &self.watch, &request, from, upload, now);
+        let answer = self.front.worker.handle(request, &self.client, now).await;
         let mut response = record.respond(answer);
         // Said, so that the client does not send into a connection that is being closed.
         if is_last && !multiplexed && response.status() != StatusCode::SWITCHING_PROTOCOLS {

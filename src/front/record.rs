@@ -18,6 +18,7 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 /// One request from its head to the end of its response. Written when dropped, however it ended.
 pub(super) struct Record {
@@ -51,7 +52,7 @@ struct Answered {
     notes: Notes,
     detail: Option<&'static str>,
     status: StatusCode,
-    at: Now,
+    at: Instant,
 }
 
 impl Record {
@@ -61,6 +62,7 @@ impl Record {
         request: &Request<Body>,
         (from, tls): (IpAddr, Option<&'static str>),
         upload: UploadState,
+        at: Now,
     ) -> Self {
         let field = |name| request.headers().get(name).cloned();
         let asked = front.access.is_on().then(|| {
@@ -74,7 +76,7 @@ impl Record {
             })
         });
         Self {
-            at: front.worker.node.clock.now(),
+            at,
             id: front.ids.next(),
             from,
             version: request.version(),
@@ -103,7 +105,7 @@ impl Record {
         if matches!(response.body(), Body::Empty) {
             self.termination = Termination::Complete;
         }
-        let (status, at) = (response.status(), node.clock.now());
+        let (status, at) = (response.status(), node.clock.mono());
         self.answered = Some(Answered { verdict, metrics, notes, detail, status, at });
         response.map(|body| ClientBody { body, record: self })
     }
@@ -160,9 +162,9 @@ const fn termination(error: &BodyError) -> Termination {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        self.watch.request_ends();
-        let now = self.front.worker.node.clock.now();
-        let since = |at: Now| at.mono.saturating_duration_since(self.at.mono);
+        let now = self.front.worker.node.clock.mono();
+        self.watch.request_ends(now);
+        let since = |at: Instant| at.saturating_duration_since(self.at.mono);
         let (duration, first_byte) = (since(now), self.answered.as_ref().map(|answered| since(answered.at)));
         let status = self.answered.as_ref().map(|answered| answered.status.as_u16());
         let unrouted = &self.front.worker.node.metrics.unrouted;

@@ -53,7 +53,7 @@ struct State {
 impl Watch {
     /// Watches a connection that begins now; its first head is due at once.
     pub(super) fn new(clock: Clock) -> Arc<Self> {
-        let now = clock.now().mono;
+        let now = clock.mono();
         let state = State {
             in_progress: 0,
             requests: 0,
@@ -66,14 +66,14 @@ impl Watch {
     }
 
     /// A request head is complete. Whether it is the last that this connection serves.
-    pub(super) fn request_begins(&self, multiplexed: bool, limits: &Limits) -> bool {
+    pub(super) fn request_begins(&self, now: Instant, multiplexed: bool, limits: &Limits) -> bool {
         let mut state = self.state.lock();
         state.in_progress += 1;
         state.requests += 1;
         state.multiplexed = multiplexed;
         state.head_begun = false;
         let worn = state.requests >= limits.requests_per_connection
-            || self.clock.now().mono - self.started >= limits.connection_age;
+            || now.saturating_duration_since(self.started) >= limits.connection_age;
         if worn {
             self.close.notify_one();
         }
@@ -81,10 +81,10 @@ impl Watch {
     }
 
     /// A response was sent, or given up.
-    pub(super) fn request_ends(&self) {
+    pub(super) fn request_ends(&self, now: Instant) {
         let mut state = self.state.lock();
         state.in_progress -= 1;
-        state.since = self.clock.now().mono;
+        state.since = now;
     }
 
     /// Resolves when the connection should close after its current requests.
@@ -103,7 +103,7 @@ impl Watch {
     }
 
     fn next_limit(&self, limits: &Limits) -> Result<Duration, Expired> {
-        let now = self.clock.now().mono;
+        let now = self.clock.mono();
         let state = self.state.lock();
         let (limit, since, expired) = match (state.in_progress, state.blocked_since) {
             (_, Some(since)) => (limits.idle_timeout, since, Expired::Stalled),
@@ -122,14 +122,14 @@ impl Watch {
         let mut state = self.state.lock();
         if state.in_progress == 0 && !state.head_begun && !state.multiplexed {
             state.head_begun = true;
-            state.since = self.clock.now().mono;
+            state.since = self.clock.mono();
         }
     }
 
     fn was_written(&self, blocked: bool) {
         let mut state = self.state.lock();
         match (blocked, state.blocked_since) {
-            (true, None) => state.blocked_since = Some(self.clock.now().mono),
+            (true, None) => state.blocked_since = Some(self.clock.mono()),
             (false, Some(_)) => state.blocked_since = None,
             _ => {}
         }

@@ -179,10 +179,10 @@ impl FillBody {
     }
 
     fn ask_range(&self) -> Pending<Option<Body>> {
-        let (worker, site, arriving) =
-            (Arc::clone(&self.worker), Arc::clone(&self.site), Arc::clone(&self.arriving));
-        let cursor = self.cursor;
-        Box::pin(async move { lead::range_from(&worker, &site, &arriving, cursor).await })
+        let (worker, site, metrics) =
+            (Arc::clone(&self.worker), Arc::clone(&self.site), Arc::clone(&self.metrics));
+        let (arriving, cursor) = (Arc::clone(&self.arriving), self.cursor);
+        Box::pin(async move { lead::range_from(&worker, (&site, &metrics), &arriving, cursor).await })
     }
 
     /// The next bytes, not yet cut to the range; `None` is the end of the body.

@@ -396,7 +396,8 @@ fn partial_fields(representation: &mut Representation, part: &Part) {
     match part {
         Part::None | Part::Whole => {
             if !representation.status.is_informational() && representation.status != StatusCode::NO_CONTENT {
-                fields.insert(CONTENT_LENGTH, HeaderValue::from(length));
+                // As the origin stated it, or, where it did not, as it turned out.
+                fields.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
             }
             return;
         }

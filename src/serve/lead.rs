@@ -268,8 +268,18 @@ async fn pump(
         return leader.broken(arriving, "body has not its stated length");
     }
     // An invalidation from here on finds what is sealed, one before has doomed the fill.
-    let hit = if leader.is_doomed() { None } else { filling.seal().await.ok() };
-    leader.complete(arriving, hit);
+    if leader.is_doomed() {
+        return leader.complete(arriving, None);
+    }
+    match filling.publish().await {
+        Err(_) => leader.complete(arriving, None),
+        Ok((hit, filing)) => {
+            leader.complete(arriving, Some(hit));
+            if let Some(filing) = filing {
+                filing.queue().await;
+            }
+        }
+    }
 }
 
 /// Whether a body that nobody waits for any more is fetched to its end (design §5): it is small, or
@@ -286,7 +296,7 @@ fn worth_finishing(received: u64, length: Option<u64>) -> bool {
 /// versions are never spliced (RFC 9110 §13.1.5).
 pub(super) async fn range_from(
     worker: &Worker,
-    site: &Arc<Site>,
+    (site, metrics): (&Site, &SiteMetrics),
     arriving: &Arriving,
     offset: u64,
 ) -> Option<Body> {
@@ -303,9 +313,7 @@ pub(super) async fn range_from(
             headers.insert(selecting.name.clone(), HeaderValue::from_maybe_shared(value.clone()).ok()?);
         }
     }
-    if let Some(metrics) = worker.site_metrics(&site.name) {
-        metrics.origin_fetches.inc(FetchReason::Laggard as usize);
-    }
+    metrics.origin_fetches.inc(FetchReason::Laggard as usize);
     let fetched = worker.origins.fetch(&site.origin, request, Some(&arriving.server)).await.ok()?;
     let headers = fetched.response.headers();
     let range = headers.get(CONTENT_RANGE).and_then(semantics::parse_content_range);

@@ -26,9 +26,9 @@ use crate::origin::{Fetched, Origins};
 use crate::proto::key::{Scheme, VariantId};
 use crate::proto::plan::{self, Event, FetchReason, Filled, How, Miss, Step, Tier};
 use crate::proto::semantics::{self, RequestFacts, Reuse, Stored, VaryList};
-use crate::proto::time::Now;
+use crate::proto::time::{Now, Wall};
 use crate::proto::verdict::Verdict;
-use crate::route::{self, Refusal, Routed, Router};
+use crate::route::{self, PassReason, Refusal, Routed, Router};
 use crate::store::{Hit, Lookup, MissReason, Store};
 use crate::task::Spawner;
 use crate::telemetry::{Metrics, SiteMetrics};
@@ -46,14 +46,15 @@ pub struct Snapshot {
     pub config: Arc<Config>,
     /// Its routes.
     pub router: Router,
-    /// Metric handles by site name.
-    pub sites: HashMap<String, Arc<SiteMetrics>>,
+    /// Metric handles by the address of the site, which the snapshot keeps.
+    pub sites: HashMap<usize, Arc<SiteMetrics>>,
 }
 
 impl Snapshot {
     /// Derives routes and metric handles.
     pub fn new(config: Arc<Config>, metrics: &Metrics) -> Self {
-        let sites = config.sites.iter().map(|site| (site.name.clone(), metrics.site(&site.name))).collect();
+        let sites =
+            config.sites.iter().map(|site| (Arc::as_ptr(site) as usize, metrics.site(&site.name))).collect();
         Self { router: Router::new(&config), sites, config }
     }
 }
@@ -110,14 +111,14 @@ impl Client {
 }
 
 impl Worker {
-    /// Answers one request. Never fails: every error has a response.
-    pub async fn handle(self: &Arc<Self>, request: Request<Body>, client: &Client) -> Answer {
+    /// Answers one request, whose head was complete at `now`. Never fails: every error has a response.
+    pub async fn handle(self: &Arc<Self>, request: Request<Body>, client: &Client, now: Now) -> Answer {
         let snapshot = self.node.snapshot.load_full();
         let routed = match snapshot.router.resolve(&client.head_of(&request)) {
             Ok(routed) => routed,
             Err(refusal) => return Answer::refused(refusal),
         };
-        let Some(metrics) = snapshot.sites.get(&routed.site.name).map(Arc::clone) else {
+        let Some(metrics) = snapshot.sites.get(&(Arc::as_ptr(&routed.site) as usize)).map(Arc::clone) else {
             return Answer::refused(Refusal::UnknownHost);
         };
         let exchange = Exchange {
@@ -126,16 +127,15 @@ impl Worker {
             snapshot,
             routed,
             metrics,
+            now: now.wall,
         };
-        match exchange.routed.pass {
-            Some(reason) => pass::forward(exchange, request, reason).await,
+        // A body may be invisible in the head of an HTTP/2 request.
+        let has_body = !matches!(request.body(), Body::Empty);
+        match exchange.routed.pass.or_else(|| has_body.then_some(PassReason::BodyOnGet)) {
+            // Boxed, since it is larger than all that a hit needs.
+            Some(reason) => Box::pin(pass::forward(exchange, request, reason)).await,
             None => Cached::new(exchange, request).run().await,
         }
-    }
-
-    /// Metric handles of a site by name.
-    fn site_metrics(&self, name: &str) -> Option<Arc<SiteMetrics>> {
-        self.node.snapshot.load().sites.get(name).map(Arc::clone)
     }
 
     /// 128 random bits.
@@ -151,13 +151,11 @@ struct Exchange {
     routed: Routed,
     metrics: Arc<SiteMetrics>,
     facts: RequestFacts,
+    /// The time by which freshness is judged: of the request, later of the end of a fetch.
+    now: Wall,
 }
 
 impl Exchange {
-    fn now(&self) -> Now {
-        self.worker.node.clock.now()
-    }
-
     fn site(&self) -> &Arc<Site> {
         &self.routed.site
     }
@@ -201,7 +199,7 @@ impl Cached {
                     self.refresh_behind();
                     return self.deliver_stored(Verdict::StaleWhileRevalidate);
                 }
-                Step::Fetch(how, reason) => (event, fetching) = self.fetch(how, reason).await,
+                Step::Fetch(how, reason) => (event, fetching) = Box::pin(self.fetch(how, reason)).await,
                 Step::DeliverFill(verdict) => return self.deliver_fill(verdict, fetching),
                 Step::DeliverOwn => return self.deliver_own(fetching),
                 Step::OnlyIfCached => return self.only_if_cached(),
@@ -217,17 +215,20 @@ impl Cached {
             head: self.method == Method::HEAD,
             far_range: request.has_range && semantics::range_is_far(&self.headers, WINDOW_BYTES),
             uncacheable: self.is_uncacheable(),
-            shareable: !(request.has_authorization || request.has_cookie) || self.may_share_personal(),
+            shareable: !(request.has_authorization || request.has_cookie)
+                || (self.must_fetch() && self.may_share_personal()),
             replans: self.replans,
         }
     }
 
-    /// Only of interest when something must be fetched, so a hit does not pay for it.
+    /// What is remembered of the key is of interest only then, so a hit does not pay for it.
+    fn must_fetch(&self) -> bool {
+        self.notes.missed || matches!(self.found, Some((_, Reuse::Validate { .. })))
+    }
+
     fn is_uncacheable(&self) -> bool {
-        self.found.is_none() && self.notes.missed && {
-            let node = &self.exchange.worker.node;
-            node.known.is_uncacheable(self.exchange.routed.object, self.exchange.now().wall)
-        }
+        let (known, routed) = (&self.exchange.worker.node.known, &self.exchange.routed);
+        self.found.is_none() && self.must_fetch() && known.is_uncacheable(routed.object, self.exchange.now)
     }
 
     /// Whether a request with cookies may wait for somebody else's response (design §4). One with
@@ -266,12 +267,7 @@ impl Cached {
     fn judge(&self, hit: &Hit) -> Reuse {
         let head = &hit.head;
         let stored = Stored { facts: &head.facts, received: head.received, initial_age: head.initial_age };
-        semantics::reuse(
-            &self.exchange.facts,
-            &stored,
-            self.exchange.now().wall,
-            self.exchange.routed.policy(),
-        )
+        semantics::reuse(&self.exchange.facts, &stored, self.exchange.now, self.exchange.routed.policy())
     }
 
     /// Asks the origin, and waits until it is known what its answer is to this request.
@@ -309,6 +305,7 @@ impl Cached {
     }
 
     fn outcome(&mut self, outcome: Outcome, reader: Reader, collapsed: bool) -> (Event, Fetching) {
+        self.exchange.now = self.exchange.worker.node.clock.now().wall;
         match outcome {
             Outcome::Streaming(arriving) | Outcome::Stored(arriving, _) if !self.selects(&arriving) => {
                 self.filled(Filled::Unfit, Fetching::Nothing)

@@ -6,7 +6,9 @@
 
 use http::StatusCode;
 use http::header::HeaderValue;
+use smallvec::SmallVec;
 use std::fmt;
+use std::io::Write;
 
 /// Why a request went forward (RFC 9211 §2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -125,7 +127,9 @@ impl<'a> CacheStatus<'a> {
 
     /// The field value, to be appended.
     pub fn to_value(&self) -> HeaderValue {
-        HeaderValue::try_from(self.to_string()).expect("tokens and strings are written as visible ASCII")
+        let mut text = SmallVec::<[u8; 192]>::new();
+        write!(text, "{self}").expect("memory can be written to");
+        HeaderValue::from_bytes(&text).expect("tokens and strings are written as visible ASCII")
     }
 
     const fn new(node: &'a str, outcome: Outcome) -> Self {
