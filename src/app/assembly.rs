@@ -163,13 +163,14 @@ impl Assembly {
 
     /// What the connections of one worker need; `spawner` owns its tasks.
     pub fn front(&self, spawner: Spawner) -> Arc<Front> {
-        // Idle connections to origins are no requests: a drain does not wait for them.
-        let origins = Origins::new(Arc::clone(&self.origins), spawner.child());
+        let origins = Origins::new(Arc::clone(&self.origins), spawner.clone());
+        let connections = spawner.child();
         Arc::new(Front {
             worker: Arc::new(Worker { node: Arc::clone(&self.node), origins, spawner }),
             access: Arc::clone(&self.access),
             ids: Arc::clone(&self.ids),
             gate: Arc::clone(&self.gate),
+            connections,
             drain: self.drain.clone(),
         })
     }

@@ -5,6 +5,7 @@ use super::assembly::Assembly;
 use crate::admin::{AdminAnswer, AdminHooks};
 use crate::config::{self, Sources};
 use crate::origin::FailureKind;
+use crate::store::{Departure, DiskState, DiskUsage, StoreUsage};
 use crate::telemetry::Samples;
 use serde_json::{Value, json};
 use std::sync::{Arc, Weak};
@@ -28,9 +29,73 @@ pub(super) fn sample(assembly: &Arc<Assembly>) {
 
 fn sample_store(assembly: &Assembly, samples: &mut Samples) {
     let usage = assembly.node.store.usage();
-    let mut gauge = |name, help, value: u64| samples.gauge(name, help, &[], value as f64);
-    gauge("shoal_memory_bytes", "Bytes that the memory tier holds.", usage.memory);
-    gauge("shoal_memory_bound_bytes", "Bytes that the memory tier may hold.", usage.memory_bound);
+    let index = &usage.index;
+    let gauges = [
+        ("shoal_memory_bytes", "Bytes that the memory tier holds.", usage.memory),
+        ("shoal_memory_bound_bytes", "Bytes that the memory tier may hold.", usage.memory_bound),
+        ("shoal_memory_entries", "Heads and slices in the memory tier.", usage.memory_entries),
+        ("shoal_index_objects", "Objects known.", index.objects),
+        ("shoal_index_bytes", "Memory of the index, about, beside the memory tier.", index.bytes),
+        ("shoal_index_bound_bytes", "Bound of that.", index.bytes_bound),
+        ("shoal_store_fills", "Versions being written.", index.fills),
+    ];
+    for (name, help, value) in gauges {
+        samples.gauge(name, help, &[], value as f64);
+    }
+    let refused = "Heads and slices not taken into memory because the bound would have been passed.";
+    samples.counter("shoal_memory_refusals_total", refused, &[], usage.memory_refusals);
+    for reason in Departure::ALL {
+        let help = "Versions that left the store other than for a newer one.";
+        let labels = [("reason", reason.as_str())];
+        samples.counter("shoal_store_departures_total", help, &labels, index.departed(reason));
+    }
+    if let Some(disk) = &usage.disk {
+        sample_disk(disk, samples);
+    }
+}
+
+fn sample_disk(disk: &DiskUsage, samples: &mut Samples) {
+    let writable = u64::from(disk.state == DiskState::Running);
+    let gauges = [
+        ("shoal_disk_writable", "Whether the disk tier takes records.", writable),
+        ("shoal_disk_bound_bytes", "Bytes that the disk tier may take.", disk.size),
+        ("shoal_disk_allocated_bytes", "Bytes of its files.", disk.allocated),
+        ("shoal_disk_used_bytes", "Bytes of segments that hold records, also dead ones.", disk.used),
+        ("shoal_disk_segments", "Segments that exist.", disk.segments),
+        ("shoal_disk_segments_free", "Segments that can be written without reclaiming.", disk.segments_free),
+        ("shoal_disk_queue_bytes", "Bytes of records waiting to be written.", disk.queued),
+        ("shoal_disk_queue_bound_bytes", "Bound of that.", disk.queue_limit),
+    ];
+    for (name, help, value) in gauges {
+        samples.gauge(name, help, &[], value as f64);
+    }
+    let counters = [
+        ("shoal_disk_written_records_total", "Records written.", disk.written_records),
+        ("shoal_disk_written_bytes_total", "Bytes written for them.", disk.written_bytes),
+        ("shoal_disk_read_errors_total", "Reads that the device failed.", disk.read_errors),
+        ("shoal_disk_write_errors_total", "Writes that the device failed.", disk.write_errors),
+        ("shoal_disk_damaged_total", "Records whose sums did not match.", disk.damaged),
+        ("shoal_disk_reclaimed_segments_total", "Segments made free for reuse.", disk.reclaimed_segments),
+        ("shoal_disk_rewritten_bytes_total", "Bytes kept by writing them again.", disk.rewritten_bytes),
+    ];
+    for (name, help, value) in counters {
+        samples.counter(name, help, &[], value);
+    }
+}
+
+fn store_status(usage: &StoreUsage) -> Value {
+    json!({
+        "memory_bytes": usage.memory,
+        "memory_bound_bytes": usage.memory_bound,
+        "objects": usage.index.objects,
+        "index_bytes": usage.index.bytes,
+        "disk": usage.disk.as_ref().map(|disk| json!({
+            "writable": disk.state == DiskState::Running,
+            "bound_bytes": disk.size,
+            "used_bytes": disk.used,
+            "damaged": disk.damaged,
+        })),
+    })
 }
 
 fn sample_origins(assembly: &Assembly, samples: &mut Samples) {
@@ -139,7 +204,7 @@ fn status_of(assembly: &Assembly) -> Value {
         "sites": config.sites.iter().map(|site| &site.name).collect::<Vec<_>>(),
         "connections": assembly.gate.open(),
         "fills": assembly.node.fills.open(),
-        "store": { "memory": store.memory },
+        "store": store_status(&store),
         "origins": servers,
     })
 }

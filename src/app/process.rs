@@ -80,6 +80,9 @@ impl Opened {
 /// A worker thread, and how it is told that the time for its connections is over.
 struct WorkerThread {
     thread: JoinHandle<()>,
+    /// Its connections.
+    connections: Spawner,
+    /// Everything else that it runs.
     spawner: Spawner,
 }
 
@@ -109,11 +112,12 @@ fn start_workers(
         .map(|(index, (runtime, doors))| {
             let spawner = Spawner::new(runtime.handle().clone());
             let front = assembly.front(spawner.clone());
+            let connections = front.connections.clone();
             let thread = std::thread::Builder::new()
                 .name(format!("shoal-worker-{index}"))
                 .spawn(move || work(&runtime, front, doors))
                 .expect("a thread can be started at process start");
-            WorkerThread { thread, spawner }
+            WorkerThread { thread, connections, spawner }
         })
         .collect())
 }
@@ -126,13 +130,11 @@ fn worker_runtime() -> Runtime {
 fn work(runtime: &Runtime, front: Arc<Front>, doors: Vec<Door>) {
     runtime.block_on(async {
         for door in doors {
-            front.worker.spawner.spawn_graceful(front::accept(Arc::clone(&front), door));
+            front.connections.spawn_graceful(front::accept(Arc::clone(&front), door));
         }
-        front.drain.cancelled().await;
-        tokio::select! {
-            _ = front.worker.spawner.drained(Duration::MAX) => {}
-            () = front.worker.spawner.cancelled() => {}
-        }
+        front.worker.spawner.cancelled().await;
+        // What was open past its time is dropped with the runtime.
+        front.worker.spawner.drained(STOP_TIMEOUT).await;
     });
 }
 
@@ -191,7 +193,7 @@ async fn finish(assembly: &Arc<Assembly>, workers: Vec<WorkerThread>, control: &
     let limit = assembly.config().node.drain_timeout;
     let drained = async {
         for worker in &workers {
-            worker.spawner.drained(Duration::MAX).await;
+            worker.connections.drained(Duration::MAX).await;
         }
     };
     tokio::select! {

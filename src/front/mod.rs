@@ -15,6 +15,7 @@ pub use gate::Gate;
 use crate::net::Listener;
 use crate::proto::key::Scheme;
 use crate::serve::Worker;
+use crate::task::Spawner;
 use crate::telemetry::{AccessLog, ListenerKind, RequestIds, Shed};
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +34,8 @@ pub struct Front {
     pub ids: Arc<RequestIds>,
     /// Connections of the whole node.
     pub gate: Arc<Gate>,
+    /// Owner of the connections, apart from the worker's other tasks, so that a drain can wait for them.
+    pub connections: Spawner,
     /// Cancelled when connections are to finish their requests and close.
     pub drain: CancellationToken,
 }
@@ -73,7 +76,7 @@ pub async fn accept(front: Arc<Front>, mut door: Door) {
             }
         };
         let accepted = conn::Accepted { stream, from, tls: door.tls.clone(), kind, entered };
-        front.worker.spawner.spawn_graceful(conn::serve(Arc::clone(&front), accepted));
+        front.connections.spawn_graceful(conn::serve(Arc::clone(&front), accepted));
     }
 }
 

@@ -5,20 +5,18 @@
 //! the seal behind all slices: a version found without them at a start was never complete.
 
 use super::body::{Body, Left};
-use super::disk::{AppendError, NewRecord, Place, RecordId, RecordKind};
+use super::disk::{NewRecord, RecordId, RecordKind};
+use super::filing::{Filing, FillState, Registration, SliceFiled};
 use super::hit::{Hit, Tier};
 use super::index::{Anchor, SEAL_INDEX, Variant, lean_id};
 use super::inner::{Inner, coarse_expiry};
 use super::memory::{MemoryKey, Tracked};
 use super::seal::{Seal, edition};
-use super::usage::Departure;
 use super::vary_list;
-use crate::proto::key::{ObjectId, VersionId};
+use crate::proto::key::VersionId;
 use crate::proto::object::{HeadDraft, layout};
 use bytes::Bytes;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
-use tokio::sync::Semaphore;
+use std::sync::Arc;
 
 /// Longest body that is kept, in bytes: bounds the chunk hashes in memory and in the seal.
 pub(super) const BODY_MAX: u64 = 64 << 30;
@@ -40,173 +38,6 @@ pub enum SealError {
     /// Neither tier had room for all of it.
     #[error("no room")]
     Lost,
-}
-
-/// What a write in progress shares with its readers and with those who may end it.
-#[derive(Default)]
-pub(super) struct FillState {
-    superseded: AtomicBool,
-    /// The first body bytes, once record 0 is full or the body complete.
-    first: OnceLock<Bytes>,
-    body: OnceLock<Arc<Body>>,
-    gate: Gate,
-}
-
-/// Has one permit, held while head and seal are queued for the disk: an invalidation takes it to be
-/// sure that its `Drop` is queued after them, and a filing that comes later sees that it is superseded.
-struct Gate(Semaphore);
-
-impl Default for Gate {
-    fn default() -> Self {
-        Self(Semaphore::new(1))
-    }
-}
-
-impl FillState {
-    pub(super) fn is_superseded(&self) -> bool {
-        self.superseded.load(Ordering::Acquire)
-    }
-
-    /// Nothing of the write becomes visible from now on. Called under the lock of the object's shard.
-    pub(super) fn supersede(&self) {
-        self.superseded.store(true, Ordering::Release);
-    }
-
-    /// The slices so far.
-    pub(super) fn body(&self) -> Option<&Arc<Body>> {
-        self.body.get()
-    }
-
-    /// Waits for a filing in progress to be queued.
-    pub(super) async fn filed(&self) {
-        drop(self.gate.0.acquire().await);
-    }
-}
-
-/// A write in progress, known to the index until it is dropped.
-pub(super) struct Registration {
-    inner: Arc<Inner>,
-    object: ObjectId,
-    state: Arc<FillState>,
-}
-
-impl Registration {
-    pub(super) fn new(inner: Arc<Inner>, object: ObjectId) -> Arc<Self> {
-        let state = Arc::new(FillState::default());
-        inner.index.register(object, state.clone());
-        Arc::new(Self { inner, object, state })
-    }
-
-    pub(super) fn state(&self) -> &Arc<FillState> {
-        &self.state
-    }
-
-    /// Queues a head, and behind it its seal, for the disk.
-    async fn file(&self, number: u64, head: (NewRecord, Filed), seal: Option<(NewRecord, Filed)>) {
-        let ((head, head_done), Some(disk)) = (head, self.inner.disk()) else { return };
-        let Ok(_permit) = self.state.gate.0.acquire().await else { return };
-        // Also one that was replaced meanwhile: its head must not come behind its successor's.
-        if self.state.is_superseded() || self.inner.index.head_id(self.object, number).is_none() {
-            return;
-        }
-        if disk.append(head, move |result| head_done.end(result)).await.is_err() {
-            return;
-        }
-        if self.state.is_superseded() {
-            // The invalidation may have given up waiting, and its `Drop` be before this head.
-            self.inner.index.forgotten.add(self.object);
-            return;
-        }
-        if let Some((seal, seal_done)) = seal {
-            // Without it the version is there until the next start.
-            let _ = disk.append(seal, move |result| seal_done.end(result)).await;
-        }
-    }
-}
-
-impl Drop for Registration {
-    fn drop(&mut self) {
-        self.inner.index.unregister(self.object, &self.state);
-    }
-}
-
-/// A version that is visible and waits to be handed to the disk. Dropped before, it stays in
-/// memory only.
-pub struct Filing {
-    registration: Arc<Registration>,
-    number: u64,
-    head: (NewRecord, Filed),
-    seal: Option<(NewRecord, Filed)>,
-}
-
-impl Filing {
-    pub(super) fn new(
-        registration: Arc<Registration>,
-        number: u64,
-        head: NewRecord,
-        seal: Option<NewRecord>,
-    ) -> Self {
-        let done = |kind| Filed::new(&registration.inner, registration.object, number, kind);
-        let head = (head, done(RecordKind::Head));
-        let seal = seal.map(|seal| (seal, done(RecordKind::Seal)));
-        Self { registration, number, head, seal }
-    }
-
-    /// Waits for room in the disk's queue.
-    pub async fn queue(self) {
-        self.registration.file(self.number, self.head, self.seal).await;
-    }
-}
-
-/// Tells the index what became of a head or seal, also if it was never queued.
-struct Filed {
-    inner: Weak<Inner>,
-    object: ObjectId,
-    number: u64,
-    kind: RecordKind,
-    place: Option<Place>,
-}
-
-impl Filed {
-    fn new(inner: &Arc<Inner>, object: ObjectId, number: u64, kind: RecordKind) -> Self {
-        Self { inner: Arc::downgrade(inner), object, number, kind, place: None }
-    }
-
-    fn end(mut self, result: Result<Place, AppendError>) {
-        self.place = result.ok();
-    }
-}
-
-impl Drop for Filed {
-    fn drop(&mut self) {
-        if let Some(inner) = self.inner.upgrade() {
-            inner.index.written(self.object, self.number, self.kind, self.place);
-        }
-    }
-}
-
-/// Tells a body what became of a slice, also if it was never queued.
-struct SliceFiled {
-    body: Arc<Body>,
-    inner: Weak<Inner>,
-    index: u32,
-    place: Option<Place>,
-}
-
-impl SliceFiled {
-    fn end(mut self, result: Result<Place, AppendError>) {
-        self.place = result.ok();
-    }
-}
-
-impl Drop for SliceFiled {
-    fn drop(&mut self) {
-        if self.body.written(self.index, self.place) == Left::Broken
-            && let Some(inner) = self.inner.upgrade()
-        {
-            inner.index.forget_edition(self.body.object, self.body.edition, Departure::Unwritten);
-        }
-    }
 }
 
 /// A version that is being written, owned by the leader of its fill. Dropped before
@@ -389,7 +220,7 @@ impl Filling {
             body.enter(&inner, index, stay, length);
         }
         if let Some(disk) = disk {
-            let done = SliceFiled { body: body.clone(), inner: Arc::downgrade(&inner), index, place: None };
+            let done = SliceFiled::new(body.clone(), &inner, index);
             let record = self.record(RecordKind::Slice, body.record_id(index), 0, bytes);
             // A refused slice may still be in memory.
             let _ = disk.append(record, move |result| done.end(result)).await;

@@ -3,7 +3,7 @@
 use super::StoreConfig;
 use super::body::Left;
 use super::disk::{AppendError, Disk, Fate, NewRecord, Owner, Place, RecordId, RecordKind};
-use super::filling::FillState;
+use super::filing::FillState;
 use super::forgotten::Due;
 use super::index::{Index, lean_id};
 use super::memory::{ENTRY_OVERHEAD, Memory, MemoryKey, Reservation, Spot};

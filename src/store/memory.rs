@@ -9,6 +9,9 @@
 //! before the next maintenance. A key's hash is that of its variant and record, while the key is
 //! unique to one stay in memory: so a part keeps its popularity over evictions and new versions, and
 //! an eviction can never hit a later stay of the same part.
+//!
+//! Not counted here: records that wait for the disk and were not admitted (bounded by the disk's
+//! queue), and the record that each fill is assembling.
 
 use super::body::Body;
 use crate::proto::key::{ObjectId, VariantId};
@@ -23,7 +26,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 /// Bytes counted for each part beside its own: the entry in the index, the allocations around the
-/// bytes, and moka's node, key, value and table slot.
+/// bytes, and moka's node, key, value and table slot. Measured: 477 for an object of one record.
 pub(super) const ENTRY_OVERHEAD: u64 = 512;
 /// One access in this many is told to moka, as this many.
 const SAMPLE: u32 = 8;

@@ -10,6 +10,7 @@
 
 mod body;
 pub mod disk;
+mod filing;
 mod filling;
 mod forgotten;
 mod hit;
@@ -21,7 +22,8 @@ mod seal;
 mod usage;
 
 pub use disk::{Device, DiskConfig, DiskError, DiskState, DiskUsage, FileDevice};
-pub use filling::{Filing, Filling, Partial, SealError};
+pub use filing::Filing;
+pub use filling::{Filling, Partial, SealError};
 pub use hit::{Hit, LoadError, OnDisk, Tier};
 pub use usage::{Departure, IndexUsage, Inspected, StoreUsage, Whereabouts};
 
@@ -30,7 +32,7 @@ use crate::proto::key::{ObjectId, VariantId};
 use crate::proto::object::{Head, HeadDraft, Selecting};
 use crate::task::Spawner;
 use disk::{Disk, NewRecord, RecordKind};
-use filling::Registration;
+use filing::Registration;
 use index::{Anchor, Invalidated, NewHead, Probe, Renewal};
 use inner::{Inner, coarse_expiry};
 use memory::{MemoryKey, Tracked};
@@ -180,7 +182,7 @@ impl Store {
         let tracked = admitted.then(|| inner.memory.seat(absent));
         let stay = tracked.as_ref().map(Tracked::key);
         let expiry = coarse_expiry(&head);
-        let renewal = Renewal { queued, expiry, fill: registration.state().clone() };
+        let renewal = Renewal { queued, expiry, fill: registration.state.clone() };
         let new = NewHead { variant: head.variant, head: head.clone(), tracked, renewal: Some(renewal) };
         let Some(number) = inner.index.swap_head(hit.object, hit.anchor, new) else { return fresh };
         fresh.anchor = Anchor::Number(number);

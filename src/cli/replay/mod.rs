@@ -13,7 +13,7 @@ pub(crate) mod verdict;
 
 use crate::clock::Clock;
 use crate::task::Spawner;
-use crate::workload::Trace;
+use crate::workload::{Trace, generate};
 use anyhow::Context as _;
 use engine::{CONCURRENCY_MAX, Engine, Load};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -32,8 +32,14 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// The trace, plain or .xz.
-    #[arg(long, value_name = "FILE")]
-    pub trace: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "generated")]
+    pub trace: Option<PathBuf>,
+    /// Instead of a trace: this many generated requests.
+    #[arg(long, value_name = "N", conflicts_with = "trace")]
+    pub generated: Option<usize>,
+    /// Seed of the generated requests.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
     /// Who is asked, in turn: http://host[:port]. Several by commas.
     #[arg(long, value_name = "URL", value_delimiter = ',', required = true)]
     pub target: Vec<String>,
@@ -57,8 +63,11 @@ pub struct Args {
 /// # Errors
 /// If the trace cannot be read or a target's name cannot be resolved.
 pub fn main(args: Args) -> anyhow::Result<ExitCode> {
-    let trace = Trace::read(&args.trace, args.limit.unwrap_or(usize::MAX))
-        .with_context(|| args.trace.display().to_string())?;
+    let limit = args.limit.unwrap_or(usize::MAX);
+    let trace = match &args.trace {
+        Some(path) => Trace::read(path, limit).with_context(|| path.display().to_string())?,
+        None => generate(args.seed, args.generated.unwrap_or(0).min(limit)),
+    };
     runtime()?.block_on(replay(args, trace))
 }
 

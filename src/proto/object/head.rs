@@ -340,6 +340,9 @@ impl<'a> Reader<'a> {
     }
 
     fn field_map(&mut self, block: &Bytes, count: u16) -> Result<HeaderMap, HeadError> {
+        if count > FIELDS_MAX {
+            return Err(HeadError::Malformed("fields"));
+        }
         let mut fields = HeaderMap::with_capacity(usize::from(count) + SPARE_FIELDS);
         for _ in 0..count {
             let name_len = self.u16("field name")?;
@@ -355,6 +358,9 @@ impl<'a> Reader<'a> {
         Ok(fields)
     }
 }
+
+/// Fields of a stored head; far above what any HTTP parser lets in, and below what a map can hold.
+const FIELDS_MAX: u16 = 4096;
 
 /// Room for the fields that a reply adds: `Age`, `Via`, `Cache-Status`, `Date`.
 const SPARE_FIELDS: usize = 4;

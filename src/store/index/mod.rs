@@ -7,13 +7,14 @@
 //! memory: most objects) or the full. It goes from one to the other as its parts come and go.
 
 mod entry;
+mod places;
 mod shard;
 
 pub(super) use entry::{SEAL_INDEX, Variant, lean_id};
 
 use super::body::{Body, Left};
 use super::disk::{Fate, Place, RecordId, RecordKind};
-use super::filling::FillState;
+use super::filing::FillState;
 use super::forgotten::{Due, Forgotten};
 use super::memory::{MemoryKey, Tracked};
 use super::usage::{Departure, IndexUsage, Inspected};
@@ -190,6 +191,8 @@ impl Index {
     pub(super) fn restore_lean(&self, object: ObjectId, place: Place, position: PurgePosition, expiry: u32) {
         let mut removed = Removed::new();
         let mut shard = self.shard(object);
+        // It may have been shed before this record of it was found; a lean entry is on disk anyway.
+        self.forgotten.adopt(object);
         shard.restore_lean(&self.hasher, object, place, (position, expiry), &mut removed);
         self.shed(&mut shard, object, &mut removed);
         drop(shard);
@@ -215,6 +218,13 @@ impl Index {
         Some(entry.variants.iter().find(|variant| variant.number == number)?.head_id(object))
     }
 
+    /// Whether the version that this record is of is current.
+    pub(super) fn has_edition(&self, id: &RecordId) -> bool {
+        let mut shard = self.shard(id.object);
+        let entry = shard.full_mut(&self.hasher, id.object);
+        entry.is_some_and(|entry| entry.variants.iter().any(|variant| variant.edition == id.version))
+    }
+
     /// Whether the head's stay is still on.
     pub(super) fn has_stay(&self, object: ObjectId, key: MemoryKey) -> bool {
         let mut shard = self.shard(object);
@@ -234,9 +244,15 @@ impl Index {
     }
 
     /// A head or seal was written to disk, or could not be.
-    pub(super) fn written(&self, object: ObjectId, number: u64, kind: RecordKind, place: Option<Place>) {
-        self.change(object, Departure::Unwritten, |variant| {
-            if variant.number != number {
+    pub(super) fn written(&self, kind: RecordKind, id: &RecordId, number: u64, place: Option<Place>) {
+        self.change(id.object, Departure::Unwritten, |variant| {
+            // A seal is good for every head that the version has had since.
+            let is_of = if kind == RecordKind::Seal {
+                variant.edition == id.version
+            } else {
+                variant.number == number
+            };
+            if !is_of {
                 return None;
             }
             if place.is_some() {
@@ -395,6 +411,13 @@ impl Index {
             .any(|shard| shard.lock().full.iter().any(|entry| entry.variants.iter().any(variant)))
     }
 
+    /// Whether the place of the object's only seal is known.
+    #[cfg(test)]
+    pub(super) fn has_seal(&self, object: ObjectId) -> bool {
+        let mut shard = self.shard(object);
+        shard.full_mut(&self.hasher, object).is_some_and(|entry| entry.variants[0].seal.is_some())
+    }
+
     /// The figures of the index.
     pub(super) fn usage(&self) -> IndexUsage {
         let mut usage =
@@ -434,4 +457,46 @@ pub(super) struct Renewal {
 
 fn slice_of(id: &RecordId) -> Option<u32> {
     (id.index != 0 && id.index != SEAL_INDEX).then_some(id.index)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(number: u32) -> ObjectId {
+        ObjectId(*blake3::hash(&number.to_le_bytes()).as_bytes().first_chunk().unwrap())
+    }
+
+    #[test]
+    fn a_full_index_lets_go_what_was_not_asked_for_and_remembers_that_it_is_on_disk() {
+        const BOUND: u64 = 1 << 20;
+        let index = Index::new(BOUND, Clock::system());
+        let place = Place { segment: 1, offset: 64, length: 1000 };
+        for number in 0..40_000 {
+            index.restore_lean(object(number), place, PurgePosition(number.into()), u32::MAX);
+            // The first hundred are asked for all the time.
+            assert!(matches!(index.probe(object(number % 100), None), Probe::OnDisk(_)), "{number}");
+        }
+        let usage = index.usage();
+        assert!(usage.bytes <= BOUND && usage.bytes > BOUND * 9 / 10);
+        assert_eq!(usage.objects + usage.departed(Departure::Index), 40_000);
+        assert_eq!(usage.forgotten, usage.departed(Departure::Index));
+        assert!((0..40_000).all(|number| {
+            matches!(index.probe(object(number), None), Probe::OnDisk(_))
+                != index.forgotten.may_have(object(number))
+        }));
+    }
+
+    #[test]
+    fn a_lean_entry_keeps_place_position_and_expiry() {
+        let index = Index::new(1 << 20, Clock::system());
+        let place = Place { segment: u32::MAX, offset: u32::MAX, length: 1 << 20 };
+        for position in [7, u64::from(u32::MAX) + 1] {
+            index.restore_lean(object(1), place, PurgePosition(position), 9);
+            let Probe::OnDisk(located) = index.probe(object(1), None) else { panic!("on disk") };
+            assert_eq!((located.place, located.id), (place, lean_id(object(1))));
+            let inspected = &index.inspect(object(1))[0];
+            assert_eq!((inspected.position, inspected.expiry), (PurgePosition(position), 9));
+        }
+    }
 }

@@ -5,8 +5,8 @@ use super::{Anchor, Located, NewHead, Probe};
 use crate::proto::key::{ObjectId, VariantId};
 use crate::proto::object::{Head, PurgePosition};
 use crate::store::body::Body;
-use crate::store::disk::{Fate, Place, RecordId, RecordKind};
-use crate::store::filling::FillState;
+use crate::store::disk::{Place, RecordId};
+use crate::store::filing::FillState;
 use crate::store::memory::Tracked;
 use crate::store::usage::{Inspected, Whereabouts};
 use crate::store::{MissReason, VaryList};
@@ -43,7 +43,7 @@ pub(super) struct Shard {
     pub(super) fills: HashMap<ObjectId, SmallVec<[Arc<FillState>; 1]>>,
     /// Bodies of versions that were replaced while they were read. Bounded by the hits in progress,
     /// twice: the dead are swept out when their number has doubled.
-    retired: Vec<Weak<Body>>,
+    pub(super) retired: Vec<Weak<Body>>,
     retired_sweep: usize,
     /// Estimated bytes of the tables.
     pub(super) cost: u64,
@@ -59,7 +59,7 @@ impl Shard {
         self.full.find_mut(hash(hasher, object), |entry| entry.id == object).map(Box::as_mut)
     }
 
-    fn lean_mut(&mut self, hasher: &DefaultHashBuilder, object: ObjectId) -> Option<&mut Lean> {
+    pub(super) fn lean_mut(&mut self, hasher: &DefaultHashBuilder, object: ObjectId) -> Option<&mut Lean> {
         self.lean.find_mut(hash(hasher, object), |entry| entry.object == object)
     }
 
@@ -164,8 +164,9 @@ impl Shard {
         }
         let mut entry = self.take(hasher, object, number);
         let variant = entry.variants.iter_mut().find(|variant| is_at(variant, anchor))?;
-        let old = (variant.head.replace(new.head), std::mem::replace(&mut variant.tracked, new.tracked));
         variant.id = new.variant;
+        variant.position = new.head.position;
+        let old = (variant.head.replace(new.head), std::mem::replace(&mut variant.tracked, new.tracked));
         if let Some(renewal) = new.renewal {
             variant.number = number;
             variant.queued = renewal.queued;
@@ -287,103 +288,6 @@ impl Shard {
         passed
     }
 
-    /// The fate of a head or seal. Returns also whether the version is left.
-    pub(super) fn fate(
-        &mut self,
-        hasher: &DefaultHashBuilder,
-        kind: RecordKind,
-        id: &RecordId,
-        place: Place,
-        removed: &mut Removed,
-    ) -> (Fate, bool) {
-        if let Some(lean) = self.lean_mut(hasher, id.object) {
-            if lean.place() != place {
-                return (Fate::Gone, true);
-            }
-            if lean.take_accessed() {
-                return (Fate::Keep, true);
-            }
-            self.remove(hasher, id.object, removed);
-            return (Fate::Gone, false);
-        }
-        let Some(entry) = self.full_mut(hasher, id.object) else { return (Fate::Gone, true) };
-        let mut variants = entry.variants.iter_mut();
-        let Some(variant) =
-            variants.find_map(|variant| (*variant.place_of(kind) == Some(place)).then_some(variant))
-        else {
-            return (Fate::Gone, true);
-        };
-        // The last record of a version to be reclaimed takes the mark away, so that all its
-        // records have one fate.
-        let last = kind == RecordKind::Seal || variant.seal.is_none();
-        let accessed = variant.accessed;
-        variant.accessed &= !last;
-        if accessed {
-            return (Fate::Keep, true);
-        }
-        (Fate::Gone, self.lose(hasher, kind, id, place, removed))
-    }
-
-    /// The head or seal is no longer at `place`. Returns whether the version is left.
-    pub(super) fn lose(
-        &mut self,
-        hasher: &DefaultHashBuilder,
-        kind: RecordKind,
-        id: &RecordId,
-        place: Place,
-        removed: &mut Removed,
-    ) -> bool {
-        if self.lean_mut(hasher, id.object).is_some_and(|lean| lean.place() == place) {
-            self.remove(hasher, id.object, removed);
-            return false;
-        }
-        let lose = |variant: &mut Variant| {
-            let held = variant.place_of(kind);
-            if *held != Some(place) {
-                return None;
-            }
-            *held = None;
-            Some(variant.drop_useless())
-        };
-        !self.change(hasher, id.object, lose, removed)
-    }
-
-    /// The slices that a record belongs to, and whether they were asked for of late.
-    pub(super) fn body(&mut self, hasher: &DefaultHashBuilder, id: &RecordId) -> Option<(Arc<Body>, bool)> {
-        if let Some(entry) = self.full_mut(hasher, id.object)
-            && let Some(variant) = entry.variants.iter().find(|variant| variant.edition == id.version)
-        {
-            return Some((variant.body.clone()?, variant.accessed));
-        }
-        // A fill's slices are needed until it ends; those of a replaced version go when their time comes.
-        let fills = self.fills.get(&id.object).into_iter().flatten();
-        if let Some(body) = fills.filter_map(|fill| fill.body()).find(|body| body.edition == id.version) {
-            return Some((body.clone(), true));
-        }
-        let retired = self.retired.iter().filter_map(Weak::upgrade);
-        retired
-            .into_iter()
-            .find(|body| body.object == id.object && body.edition == id.version)
-            .map(|body| (body, false))
-    }
-
-    pub(super) fn moved(&mut self, hasher: &DefaultHashBuilder, id: &RecordId, from: Place, to: Place) {
-        if let Some(lean) = self.lean_mut(hasher, id.object) {
-            if lean.place() == from {
-                lean.set_place(to);
-            }
-            return;
-        }
-        let Some(entry) = self.full_mut(hasher, id.object) else { return };
-        for variant in &mut entry.variants {
-            for place in [&mut variant.place, &mut variant.seal] {
-                if *place == Some(from) {
-                    *place = Some(to);
-                }
-            }
-        }
-    }
-
     pub(super) fn inspect(&mut self, hasher: &DefaultHashBuilder, object: ObjectId) -> Vec<Inspected> {
         if let Some(entry) = self.full_mut(hasher, object) {
             let vary = entry.vary.clone();
@@ -428,8 +332,7 @@ impl Shard {
             return;
         }
         self.cost += entry.cost();
-        let rehash = |entry: &Box<Object>| hash(hasher, entry.id);
-        self.full.insert_unique(hash(hasher, entry.id), entry, rehash);
+        self.full.insert_unique(hash(hasher, entry.id), entry, |entry| hash(hasher, entry.id));
     }
 
     fn insert_lean(&mut self, hasher: &DefaultHashBuilder, lean: Lean) {

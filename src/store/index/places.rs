@@ -1,0 +1,108 @@
+//! What a shard answers and learns about the places of records, as the disk tier reuses segments.
+
+use super::entry::Variant;
+use super::shard::{Removed, Shard};
+use crate::store::body::Body;
+use crate::store::disk::{Fate, Place, RecordId, RecordKind};
+use hashbrown::DefaultHashBuilder;
+use std::sync::{Arc, Weak};
+
+impl Shard {
+    /// The fate of a head or seal. Returns also whether the version is left.
+    pub(super) fn fate(
+        &mut self,
+        hasher: &DefaultHashBuilder,
+        kind: RecordKind,
+        id: &RecordId,
+        place: Place,
+        removed: &mut Removed,
+    ) -> (Fate, bool) {
+        if let Some(lean) = self.lean_mut(hasher, id.object) {
+            if lean.place() != place {
+                return (Fate::Gone, true);
+            }
+            if lean.take_accessed() {
+                return (Fate::Keep, true);
+            }
+            self.remove(hasher, id.object, removed);
+            return (Fate::Gone, false);
+        }
+        let Some(entry) = self.full_mut(hasher, id.object) else { return (Fate::Gone, true) };
+        let mut variants = entry.variants.iter_mut();
+        let Some(variant) =
+            variants.find_map(|variant| (*variant.place_of(kind) == Some(place)).then_some(variant))
+        else {
+            return (Fate::Gone, true);
+        };
+        // The last record of a version to be reclaimed takes the mark away, so that all its
+        // records have one fate.
+        let last = kind == RecordKind::Seal || variant.seal.is_none();
+        let accessed = variant.accessed;
+        variant.accessed &= !last;
+        if accessed {
+            return (Fate::Keep, true);
+        }
+        (Fate::Gone, self.lose(hasher, kind, id, place, removed))
+    }
+
+    /// The head or seal is no longer at `place`. Returns whether the version is left.
+    pub(super) fn lose(
+        &mut self,
+        hasher: &DefaultHashBuilder,
+        kind: RecordKind,
+        id: &RecordId,
+        place: Place,
+        removed: &mut Removed,
+    ) -> bool {
+        if self.lean_mut(hasher, id.object).is_some_and(|lean| lean.place() == place) {
+            self.remove(hasher, id.object, removed);
+            return false;
+        }
+        let lose = |variant: &mut Variant| {
+            let held = variant.place_of(kind);
+            if *held != Some(place) {
+                return None;
+            }
+            *held = None;
+            Some(variant.drop_useless())
+        };
+        !self.change(hasher, id.object, lose, removed)
+    }
+
+    /// The slices that a record belongs to, and whether they were asked for of late or are being read.
+    pub(super) fn body(&mut self, hasher: &DefaultHashBuilder, id: &RecordId) -> Option<(Arc<Body>, bool)> {
+        if let Some(entry) = self.full_mut(hasher, id.object)
+            && let Some(variant) = entry.variants.iter().find(|variant| variant.edition == id.version)
+        {
+            let body = variant.body.as_ref()?;
+            return Some((body.clone(), variant.accessed || Arc::strong_count(body) > 1));
+        }
+        // A fill's slices are needed until it ends; those of a replaced version go when their time comes.
+        let fills = self.fills.get(&id.object).into_iter().flatten();
+        if let Some(body) = fills.filter_map(|fill| fill.body()).find(|body| body.edition == id.version) {
+            return Some((body.clone(), true));
+        }
+        let retired = self.retired.iter().filter_map(Weak::upgrade);
+        retired
+            .into_iter()
+            .find(|body| body.object == id.object && body.edition == id.version)
+            .map(|body| (body, false))
+    }
+
+    pub(super) fn moved(&mut self, hasher: &DefaultHashBuilder, id: &RecordId, from: Place, to: Place) {
+        if let Some(lean) = self.lean_mut(hasher, id.object) {
+            if lean.place() == from {
+                lean.set_place(to);
+            }
+            return;
+        }
+        let Some(entry) = self.full_mut(hasher, id.object) else { return };
+        for variant in &mut entry.variants {
+            for place in [&mut variant.place, &mut variant.seal] {
+                if *place == Some(from) {
+                    *place = Some(to);
+                }
+            }
+        }
+    }
+}
