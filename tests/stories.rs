@@ -1,5 +1,7 @@
 //! Stories of one whole node, told over real sockets: what a client, an origin and an operator see.
 
+#![expect(clippy::unwrap_used, reason = "a story that cannot be told fails")]
+
 mod common;
 
 #[path = "stories/bodies.rs"]

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How long tasks that were told to stop may take.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -55,9 +55,11 @@ pub fn run(sources: Sources) -> anyhow::Result<ExitCode> {
         let watchers = Spawner::current();
         let sources = Arc::new(sources);
         open_doors_for_operators(&assembly, &sources, &watchers, &mut opened)?;
+        // Caught before anybody is told that the node runs, and may signal it.
+        let signals = Signals::catch()?;
         assembly.readiness.enter(Phase::Ready);
         opened.announce();
-        serve_until_told(&assembly, &sources).await?;
+        serve_until_told(&assembly, &sources, signals).await;
         finish(&assembly, workers, &control).await;
         watchers.stop(STOP_TIMEOUT).await;
         Ok(ExitCode::SUCCESS)
@@ -161,30 +163,44 @@ fn open_doors_for_operators(
     Ok(())
 }
 
+/// The signals that a node obeys.
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+    quit: Signal,
+}
+
+impl Signals {
+    fn catch() -> std::io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+        })
+    }
+}
+
 /// Carries out signals until one of them (or the admin interface) begins the drain: HUP reloads; TERM,
 /// INT and QUIT drain.
-async fn serve_until_told(assembly: &Arc<Assembly>, sources: &Sources) -> anyhow::Result<()> {
-    let mut hangup = signal(SignalKind::hangup())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut quit = signal(SignalKind::quit())?;
+async fn serve_until_told(assembly: &Arc<Assembly>, sources: &Sources, mut signals: Signals) {
     loop {
         tokio::select! {
-            _ = hangup.recv() => {
+            _ = signals.hangup.recv() => {
                 // The result is logged and counted where it arises.
                 let _ = assembly.reload(config::load(sources));
                 continue;
             }
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-            _ = quit.recv() => {}
+            _ = signals.terminate.recv() => {}
+            _ = signals.interrupt.recv() => {}
+            _ = signals.quit.recv() => {}
             () = assembly.drain.cancelled() => {}
         }
         break;
     }
     tracing::info!("draining");
     assembly.begin_drain();
-    Ok(())
 }
 
 /// Waits for the open requests, at most the drain timeout or until told again, then stops the rooms in

@@ -3,7 +3,7 @@
 
 use super::Worker;
 use super::deliver::Failure;
-use super::fill::{Arriving, Leader, WINDOW_BYTES};
+use super::fill::{Arriving, Leader, Pace, WINDOW_BYTES};
 use crate::body::Body;
 use crate::config::model::Site;
 use crate::origin::{FetchError, Fetched};
@@ -257,7 +257,7 @@ async fn pump(
         received += bytes.len() as u64;
         metrics.origin_bytes.inc_by(bytes.len() as u64);
         unwoken += bytes.len();
-        leader.push(bytes.clone(), !filling.is_lost()).await;
+        leader.push(bytes.clone(), pace(&arriving, &filling)).await;
         if unwoken >= WAKE_BYTES {
             leader.wake();
             unwoken = 0;
@@ -279,6 +279,18 @@ async fn pump(
                 filing.queue().await;
             }
         }
+    }
+}
+
+/// A laggard may be left behind if the bytes that it misses can be had elsewhere: from the store, or
+/// from the origin by a range of the very same version (design §5).
+fn pace(arriving: &Arriving, filling: &Filling) -> Pace {
+    if !filling.is_lost() {
+        Pace::Free
+    } else if semantics::strong_etag(&arriving.draft.fields).is_some() {
+        Pace::Fastest
+    } else {
+        Pace::Slowest
     }
 }
 

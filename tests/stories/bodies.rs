@@ -49,6 +49,22 @@ async fn a_slow_reader_gets_the_right_bytes_and_slows_nobody() {
 }
 
 #[tokio::test]
+async fn a_slow_reader_of_what_cannot_be_stored_gets_the_rest_by_range() {
+    let body = content(32 << 20);
+    let origin = with_large_body(&body).await;
+    let node = Node::with(&origin, "[cache]\nmemory = \"3MB\"").await;
+    let mut slow = node.begin("GET", "/x", &[]).await;
+    slow.head().await.unwrap();
+    assert_same(&slow.read_exactly(1000).await, &body[..1000]);
+    node.get("/x").await.assert_is(200, &body);
+    assert_same(&slow.read_exactly(body.len() - 1000).await, &body[1000..]);
+    let asked = origin.asked("/x");
+    let rest = asked.last().unwrap();
+    assert_eq!((asked.len(), rest.field("if-range")), (2, Some("\"one\"")));
+    assert!(rest.field("range").is_some_and(|range| range.ends_with('-')));
+}
+
+#[tokio::test]
 async fn a_body_far_larger_than_memory_streams_through_within_the_bound() {
     let body = content(64 << 20);
     let origin = with_large_body(&body).await;

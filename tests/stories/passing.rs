@@ -365,6 +365,35 @@ async fn a_fill_that_has_no_head_yet_is_not_joined_after_an_invalidation() {
 }
 
 #[tokio::test]
+async fn a_fetch_of_its_own_that_an_invalidation_overtakes_is_not_stored() {
+    let (origin, barrier) = (Origin::start().await, Barrier::closed());
+    let held = barrier.clone();
+    origin.script("/x", move |mut exchange| {
+        let held = held.clone();
+        async move {
+            match (exchange.asked.method.as_str(), exchange.asked.field("cookie")) {
+                ("GET", Some(_)) => {
+                    held.pass().await;
+                    exchange.send(reply(200, &[FRESH], "old")).await;
+                }
+                ("GET", None) => exchange.send(reply(200, &[FRESH], "new")).await,
+                _ => exchange.send(reply(200, &[], "done")).await,
+            }
+            exchange
+        }
+    });
+    let node = Node::before(&origin).await;
+    // With a cookie, and on a key that is unknown: waits for nobody, and is listed for nobody.
+    let mut before = node.begin("GET", "/x", &["Cookie: a=1"]).await;
+    origin.asked_times("/x", 1).await;
+    node.ask("POST", "/x", &[]).await;
+    barrier.open();
+    before.reply("GET").await.assert_is(200, "old");
+    node.settled().await;
+    node.get("/x").await.assert_is(200, "new");
+}
+
+#[tokio::test]
 async fn the_origin_is_told_about_the_client_and_not_by_it() {
     let origin = Origin::start().await;
     origin.says("/x", reply(200, &[FRESH], "body"));

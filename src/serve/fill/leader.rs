@@ -17,6 +17,17 @@ pub struct Leader {
     pub(super) ended: bool,
 }
 
+/// Whom a fill with a full window waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// Nobody: who falls behind reads from the store.
+    Free,
+    /// The fastest reader: who falls behind it asks the origin for the rest.
+    Fastest,
+    /// The slowest reader: who falls behind is cut.
+    Slowest,
+}
+
 impl Leader {
     /// The response is storable and its body follows.
     pub fn stream(&self, arriving: Arc<Arriving>) {
@@ -24,9 +35,9 @@ impl Leader {
         self.publish(Phase::Streaming(arriving));
     }
 
-    /// Hands body bytes to the readers; they are woken by [`wake`](Self::wake). Waits for the slowest
-    /// reader, at most [`LAGGARD_WAIT`], if the window is full and nothing else could serve it.
-    pub async fn push(&self, bytes: Bytes, backed: bool) {
+    /// Hands body bytes to the readers; they are woken by [`wake`](Self::wake). If the window is full,
+    /// waits for whom `pace` says, at most [`LAGGARD_WAIT`].
+    pub async fn push(&self, bytes: Bytes, pace: Pace) {
         {
             let mut state = self.fill.state.lock();
             state.end += bytes.len() as u64;
@@ -36,9 +47,9 @@ impl Leader {
                 return;
             }
         }
-        if !backed {
+        if pace != Pace::Free {
             self.wake();
-            let room = poll_fn(|cx| self.poll_room(cx));
+            let room = poll_fn(|cx| self.poll_room(pace, cx));
             let _ = tokio::time::timeout(LAGGARD_WAIT, room).await;
         }
         let mut state = self.fill.state.lock();
@@ -47,10 +58,11 @@ impl Leader {
         }
     }
 
-    fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
+    fn poll_room(&self, pace: Pace, cx: &Context<'_>) -> Poll<()> {
         let mut state = self.fill.state.lock();
         state.drop_consumed();
-        if state.end - state.start <= WINDOW_BYTES {
+        let from = if pace == Pace::Fastest { state.fastest() } else { state.start };
+        if state.end - from.max(state.start) <= WINDOW_BYTES {
             return Poll::Ready(());
         }
         state.leader = Some(cx.waker().clone());

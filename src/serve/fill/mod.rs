@@ -18,7 +18,7 @@
 mod leader;
 mod reader;
 
-pub(super) use leader::Leader;
+pub(super) use leader::{Leader, Pace};
 pub(super) use reader::{Outcome, Piece, Reader};
 
 use super::deliver::Failure;
@@ -41,7 +41,7 @@ use std::time::Duration;
 pub(super) const WINDOW_BYTES: u64 = 8 << 20;
 /// Consumed bytes that are kept for requests that join late.
 const KEEP_BYTES: u64 = 1 << 20;
-/// How long a full window waits for its slowest reader when the store does not back it.
+/// How long a full window waits for a reader when the store does not back it.
 pub(super) const LAGGARD_WAIT: Duration = Duration::from_secs(30);
 /// Readers of one fill at most; further requests go alone. Bounds the work of one wake-up.
 const READERS_MAX: usize = 65_536;
@@ -229,6 +229,10 @@ impl Fill {
 impl State {
     fn slowest(&self) -> u64 {
         self.slots.iter().flatten().map(|slot| slot.cursor).min().unwrap_or(self.end)
+    }
+
+    fn fastest(&self) -> u64 {
+        self.slots.iter().flatten().map(|slot| slot.cursor).max().unwrap_or(self.end)
     }
 
     fn drop_consumed(&mut self) {
