@@ -166,6 +166,10 @@ impl Cached {
             length: arriving.draft.length,
         };
         let (part, mut response) = self.reply(representation);
+        if verdict == Verdict::Origin {
+            let withheld = arriving.withheld.iter();
+            response.headers_mut().extend(withheld.map(|(name, value)| (name.clone(), value.clone())));
+        }
         let length = arriving.draft.length;
         *response.body_mut() = match part {
             Part::None => Body::Empty,

@@ -197,6 +197,7 @@ async fn store(
         || key::variant(object, std::iter::empty()),
         |vary| vary.variant(object, &asking.selecting),
     );
+    let withheld = semantics::withheld_fields(&head.headers);
     let mut fields = head.headers;
     semantics::ensure_date(&mut fields, fetched.received);
     let fields = semantics::storable_fields(&fields);
@@ -219,7 +220,7 @@ async fn store(
     worker.node.known.storable(object, vary.clone());
     let filling = worker.node.store.begin(draft.clone());
     let partial = filling.partial();
-    let arriving = Arc::new(Arriving { draft, facts, vary, partial, server: fetched.server });
+    let arriving = Arc::new(Arriving { draft, withheld, facts, vary, partial, server: fetched.server });
     leader.stream(Arc::clone(&arriving));
     pump(leader, arriving, filling, body, &asking.metrics).await;
 }

@@ -168,6 +168,27 @@ async fn set_cookie_is_stored_only_when_the_answer_says_that_it_is_shared() {
 }
 
 #[tokio::test]
+async fn fields_that_are_private_by_name_reach_the_client_that_asked_alone() {
+    let origin = Origin::start().await;
+    let fields = [
+        "Cache-Control: max-age=60, private=\"set-cookie\", no-cache=\"x-user\"",
+        "Set-Cookie: a=1",
+        "Set-Cookie: b=2",
+        "X-User: me",
+        "X-All: us",
+    ];
+    origin.says("/x", reply(200, &fields, "body"));
+    let node = Node::before(&origin).await;
+    let first = node.get("/x").await;
+    assert_eq!(first.head.fields_named("set-cookie"), ["a=1", "b=2"]);
+    assert_eq!((first.field("x-user"), first.field("x-all")), (Some("me"), Some("us")));
+    let second = node.get("/x").await;
+    second.assert_hit();
+    assert_eq!((second.field("set-cookie"), second.field("x-user")), (None, None));
+    assert_eq!(second.field("x-all"), Some("us"));
+}
+
+#[tokio::test]
 async fn the_rfc_profile_stores_set_cookie() {
     let origin = Origin::start().await;
     origin.says("/x", reply(200, &[FRESH, "Set-Cookie: id=7"], "body"));

@@ -44,6 +44,20 @@ pub fn storable_fields(response: &HeaderMap) -> HeaderMap {
     fields
 }
 
+/// The fields of a response that `private` or `no-cache` withhold by name from what is stored: only
+/// the client whose request brought the response gets them (RFC 9111 §5.2.2.4, §5.2.2.7).
+pub fn withheld_fields(response: &HeaderMap) -> HeaderMap {
+    let names = withheld(response);
+    if names.is_empty() {
+        return HeaderMap::new();
+    }
+    let mut end_to_end = response.clone();
+    strip_hop_by_hop(&mut end_to_end);
+    let is_withheld = |(name, _): &(&HeaderName, &HeaderValue)| names.contains(name);
+    let fields = end_to_end.iter().filter(is_withheld);
+    fields.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
 /// Gives a response without `Date` the time of its reception (RFC 9110 §6.6.1).
 pub fn ensure_date(response: &mut HeaderMap, received: Wall) {
     response.entry(header::DATE).or_insert_with(|| {
@@ -191,6 +205,10 @@ mod tests {
             ("content-length", "10"),
         ]);
         assert_eq!(storable_fields(&response), expected);
+        let withheld = head(&[("set-cookie", "a=b"), ("x-user", "1"), ("x-once", "1")]);
+        assert_eq!(withheld_fields(&response), withheld);
+        assert!(withheld_fields(&expected).is_empty(), "they are not there");
+        assert!(withheld_fields(&head(&[("cache-control", "private"), ("x-user", "1")])).is_empty());
     }
 
     #[test]

@@ -29,6 +29,7 @@ use crate::proto::semantics::{ResponseFacts, VaryList};
 use crate::store::{Hit, Partial};
 use bytes::Bytes;
 use hashbrown::HashMap;
+use http::HeaderMap;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
@@ -170,6 +171,8 @@ pub(super) struct Fill {
 pub struct Arriving {
     /// Head of the new version.
     pub draft: HeadDraft,
+    /// Fields that only the client that began the fill gets.
+    pub withheld: HeaderMap,
     /// What it says of its own reuse.
     pub facts: ResponseFacts,
     /// The fields that it varies by.
