@@ -422,16 +422,17 @@ fn request_target(head: &Head<'_>) -> Result<PathAndQuery, Refusal> {
 }
 
 fn pass_reason(head: &Head<'_>, by_rule: bool, ambiguous: bool) -> Option<PassReason> {
+    // What leaves the cache out for every method comes first: the answer to a POST may be stored.
     if wants_upgrade(head) {
         Some(PassReason::Upgrade)
-    } else if !matches!(*head.method, Method::GET | Method::HEAD) {
-        Some(PassReason::Method)
-    } else if has_body(head.headers) {
-        Some(PassReason::BodyOnGet)
     } else if by_rule {
         Some(PassReason::Rule)
     } else if ambiguous {
         Some(PassReason::AmbiguousPath)
+    } else if !matches!(*head.method, Method::GET | Method::HEAD) {
+        Some(PassReason::Method)
+    } else if has_body(head.headers) {
+        Some(PassReason::BodyOnGet)
     } else {
         None
     }

@@ -294,6 +294,8 @@ fn what_is_not_for_the_cache_is_passed_with_its_reason() {
         (shop("/").method("get"), Some(PassReason::Method)),
         (shop("/").method("OPTIONS"), Some(PassReason::Method)),
         (shop("/private/x"), Some(PassReason::Rule)),
+        (shop("/private/x").method("POST"), Some(PassReason::Rule)),
+        (shop("/static/../private/x").method("POST"), Some(PassReason::AmbiguousPath)),
         (shop("/").header("content-length", "3"), Some(PassReason::BodyOnGet)),
         (shop("/").header("content-length", "0"), None),
         (shop("/").header("transfer-encoding", "chunked"), Some(PassReason::BodyOnGet)),

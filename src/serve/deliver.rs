@@ -350,13 +350,13 @@ pub(super) fn pass_through(exchange: &Exchange, fetched: Fetched) -> Response<Bo
 }
 
 /// The `Cache-Status` of a request that bypassed the cache.
-pub(super) fn passed_status(exchange: &Exchange, reason: PassReason, status: StatusCode) -> HeaderValue {
+pub(super) fn passed_status(exchange: &Exchange, reason: PassReason, status: StatusCode) -> CacheStatus<'_> {
     let fwd = match reason {
         PassReason::Method => FwdReason::Method,
         _ => FwdReason::Bypass,
     };
     let node = &exchange.snapshot.config.node.name;
-    CacheStatus::forward(node, fwd).fwd_status(status).detail(reason.as_str()).to_value()
+    CacheStatus::forward(node, fwd).fwd_status(status).detail(reason.as_str())
 }
 
 const fn age_and_ttl(reuse: Reuse) -> (u32, i64) {

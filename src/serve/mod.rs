@@ -14,6 +14,7 @@ mod fill;
 mod known;
 mod lead;
 mod pass;
+mod post;
 
 pub use deliver::{Answer, CACHE_STATUS, Failure, Notes};
 pub use fill::FillTable;

@@ -2,6 +2,7 @@
 //! that succeed invalidate what is stored (RFC 9111 §4.4); upgrades become tunnels.
 
 use super::deliver::{Answer, Failure, Notes, mark, pass_through, passed_status};
+use super::post::Posted;
 use super::{Exchange, Node};
 use crate::body::{Body, UploadFault, UploadState};
 use crate::origin::{FetchError, Fetched};
@@ -34,6 +35,7 @@ pub(super) async fn forward(exchange: Exchange, mut request: Request<Body>, reas
     }
     let method = head.method.clone();
     let protocol = head.headers.get(UPGRADE).cloned();
+    let posted = (reason == PassReason::Method).then(|| Posted::begin(&exchange, &head)).flatten();
     let mut to_origin = origin_head(&exchange, head.method, head.headers).map(|()| body);
     if let (Some(_), Some(protocol)) = (&upgrade, &protocol) {
         upgrade_fields(to_origin.headers_mut(), protocol.clone());
@@ -47,9 +49,23 @@ pub(super) async fn forward(exchange: Exchange, mut request: Request<Body>, reas
             notes.server = Some(fetched.server.clone());
             notes.origin_status = Some(fetched.response.status());
             notes.attempts = fetched.attempts;
-            invalidate(&exchange, &method, fetched.response.status(), fetched.response.headers()).await;
-            let response = respond(&exchange, fetched, upgrade, reason);
-            Answer { outcome: Ok(response), verdict: Verdict::Pass, metrics: Some(exchange.metrics), notes }
+            // No waiting between the two: what overtook this request until now is known by the first,
+            // and what overtakes it from now on by the new fill of the second.
+            let posted = posted.and_then(|posted| posted.confirm(&exchange, &fetched));
+            let invalidates = semantics::invalidates(&method, fetched.response.status());
+            if invalidates {
+                exchange.worker.node.fills.doom(exchange.routed.object);
+            }
+            let storing = posted.map(|posted| posted.fill(&exchange));
+            if invalidates {
+                invalidate(&exchange, fetched.response.headers()).await;
+            }
+            let outcome = match storing {
+                Some(storing) => storing.respond(&exchange, fetched).await,
+                None => Ok(respond(&exchange, fetched, upgrade, reason)),
+            };
+            let verdict = if outcome.is_ok() { Verdict::Pass } else { Verdict::Error };
+            Answer { outcome, verdict, metrics: Some(exchange.metrics), notes }
         }
     }
 }
@@ -68,7 +84,7 @@ fn refused_upload(exchange: Exchange, fault: UploadFault) -> Answer {
     Answer { outcome: Err(failure), verdict: Verdict::Refused, metrics: Some(exchange.metrics), notes }
 }
 
-fn respond(
+pub(super) fn respond(
     exchange: &Exchange,
     mut fetched: Fetched,
     upgrade: Option<OnUpgrade>,
@@ -83,7 +99,7 @@ fn respond(
         _ => None,
     };
     let mut response = pass_through(exchange, fetched);
-    let cache_status = passed_status(exchange, reason, status);
+    let cache_status = passed_status(exchange, reason, status).to_value();
     mark(response.headers_mut(), cache_status);
 
     if let Some((client, origin, protocol)) = tunnel {
@@ -117,15 +133,12 @@ pub(super) fn origin_head(exchange: &Exchange, method: Method, mut headers: Head
     request
 }
 
-/// Invalidates the target and what `Location` and `Content-Location` name on the same host, if the
-/// method is unsafe and succeeded. Done before the client sees the response.
-async fn invalidate(exchange: &Exchange, method: &Method, status: StatusCode, fields: &HeaderMap) {
-    if !semantics::invalidates(method, status) {
-        return;
-    }
+/// Invalidates the target, whose fills the caller has doomed, and what `Location` and
+/// `Content-Location` name on the same host. Done before the client sees the response.
+async fn invalidate(exchange: &Exchange, fields: &HeaderMap) {
     let routed = &exchange.routed;
     let node = &exchange.worker.node;
-    drop_object(node, &routed.key).await;
+    node.store.invalidate(routed.object).await;
     let (host, target) = (routed.host_str(), routed.target.as_str());
     for path in semantics::invalidation_targets(routed.scheme, host, target, fields) {
         let parts = KeyParts { site: &routed.site.name, scheme: routed.scheme, host, path: &path };

@@ -279,6 +279,84 @@ async fn unsafe_methods_that_succeed_invalidate() {
     }
 }
 
+/// Answers POST with `fields` and "posted", and everything else with "got".
+fn posts(origin: &Origin, target: &str, fields: &'static [&'static str]) {
+    origin.script(target, move |mut exchange| async move {
+        exchange.body().await;
+        exchange
+            .send(match exchange.asked.method.as_str() {
+                "POST" => reply(200, fields, "posted"),
+                _ => reply(200, &[FRESH], "got"),
+            })
+            .await;
+        exchange
+    });
+}
+
+#[tokio::test]
+async fn the_answer_to_a_post_is_stored_when_it_says_to_be_the_target() {
+    let origin = Origin::start().await;
+    posts(&origin, "/x?a=b", &[FRESH, "Content-Location: /x?a=b", "Connection: X-Hop", "X-Hop: 1"]);
+    let node = Node::before(&origin).await;
+    node.warm("/x?a=b").await;
+    let posted = node.ask("POST", "/x?a=b", &[]).await;
+    posted.assert_is(200, "posted");
+    assert_eq!((posted.field("x-hop"), posted.field("content-length")), (None, Some("6")));
+    assert_eq!(posted.cache_status(), "edge; fwd=method; fwd-status=200; stored; detail=method");
+    let got = node.get("/x?a=b").await;
+    got.assert_hit();
+    got.assert_is(200, "posted");
+    node.ask("POST", "/x?a=b", &[]).await.assert_is(200, "posted");
+    assert_eq!(origin.count("/x?a=b"), 3, "a POST is never answered from the store");
+}
+
+#[tokio::test]
+async fn other_answers_to_post_are_not_stored() {
+    let cases: [(&str, &'static [&'static str]); 6] = [
+        ("/no-location", &[FRESH]),
+        ("/other", &[FRESH, "Content-Location: /else"]),
+        ("/other-host", &[FRESH, "Content-Location: http://other.test/other-host"]),
+        ("/no-lifetime", &["Content-Location: /no-lifetime", "Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT"]),
+        ("/no-store", &["Cache-Control: no-store", "Content-Location: /no-store"]),
+        ("/private", &["Cache-Control: private, max-age=60", "Content-Location: /private"]),
+    ];
+    for (target, fields) in cases {
+        let origin = Origin::start().await;
+        posts(&origin, target, fields);
+        let node = Node::before(&origin).await;
+        node.ask("POST", target, &[]).await.assert_is(200, "posted");
+        node.get(target).await.assert_is(200, "got");
+    }
+}
+
+#[tokio::test]
+async fn the_answer_to_a_post_that_another_write_overtook_is_not_stored() {
+    let (origin, barrier) = (Origin::start().await, Barrier::closed());
+    let held = barrier.clone();
+    origin.script("/x", move |mut exchange| {
+        let held = held.clone();
+        async move {
+            let answer = match exchange.asked.method.as_str() {
+                "POST" => {
+                    held.pass().await;
+                    reply(200, &[FRESH, "Content-Location: /x"], "old")
+                }
+                "PUT" => reply(204, &[], ""),
+                _ => reply(200, &[FRESH], "new"),
+            };
+            exchange.send(answer).await;
+            exchange
+        }
+    });
+    let node = Node::before(&origin).await;
+    let mut posting = node.begin("POST", "/x", &[]).await;
+    origin.asked_times("/x", 1).await;
+    assert_eq!(node.ask("PUT", "/x", &[]).await.status, 204);
+    barrier.open();
+    posting.reply("POST").await.assert_is(200, "old");
+    node.get("/x").await.assert_is(200, "new");
+}
+
 #[tokio::test]
 async fn an_unsafe_method_invalidates_what_location_names_on_the_same_host_alone() {
     let origin = Origin::start().await;

@@ -39,6 +39,15 @@ pub fn invalidation_targets(
     targets
 }
 
+/// Whether the `Content-Location` of a response is its target (RFC 9110 §8.7), given as for
+/// [`invalidation_targets`]. Of several, none is.
+pub fn is_of_target(scheme: Scheme, host: &str, path: &str, response: &HeaderMap) -> bool {
+    let mut lines = response.get_all(header::CONTENT_LOCATION).iter();
+    let (Some(line), None) = (lines.next(), lines.next()) else { return false };
+    let target = line.to_str().ok().and_then(|reference| resolve(scheme, host, path, reference.trim()));
+    target.as_deref() == Some(path)
+}
+
 /// Resolves a URI reference (RFC 3986 §5.2) to a path and query of the same origin.
 fn resolve(scheme: Scheme, host: &str, base: &str, reference: &str) -> Option<String> {
     let reference = reference.split('#').next().unwrap_or_default();
@@ -188,6 +197,24 @@ mod tests {
         assert_eq!(invalidation_targets(Scheme::Http, "h:81", "/", &response).as_slice(), ["/x", "/y"]);
         let response = head(&[("location", "/x"), ("content-location", "http://h:81/x")]);
         assert_eq!(invalidation_targets(Scheme::Http, "h:81", "/", &response).as_slice(), ["/x"]);
+    }
+
+    #[test]
+    fn content_location_names_the_target_itself_or_not() {
+        for (line, expected) in [
+            ("/a/b?c", true),
+            ("https://example.com/a/b?c", true),
+            ("b?c", true),
+            ("/a/b", false),
+            ("/A/b?c", false),
+            ("https://other.example/a/b?c", false),
+        ] {
+            let response = head(&[("content-location", line)]);
+            assert_eq!(is_of_target(Scheme::Https, "example.com", "/a/b?c", &response), expected, "{line}");
+        }
+        for response in [head(&[]), head(&[("content-location", "/x"), ("content-location", "/x")])] {
+            assert!(!is_of_target(Scheme::Https, "example.com", "/x", &response));
+        }
     }
 
     proptest! {

@@ -88,6 +88,12 @@ impl RequestFacts {
         facts
     }
 
+    /// The same of a GET with these fields.
+    #[must_use]
+    pub const fn as_get(self) -> Self {
+        Self { method: MethodClass::Get, ..self }
+    }
+
     fn apply(&mut self, name: &[u8], argument: Argument<'_>) {
         let is = |directive: &str| name.eq_ignore_ascii_case(directive.as_bytes());
         if is("no-cache") {

@@ -184,6 +184,31 @@ pub fn storable(
     if is_useless(response) { Err(NotStorable::NoUse) } else { Ok(reason) }
 }
 
+/// Whether the response to a POST may be stored to answer later GETs (RFC 9110 §9.3.3): a 200 that
+/// states how long it is fresh, and by its `Content-Location` that it is the representation of its
+/// own target (RFC 9110 §8.7), which the caller found out as `is_of_target`. The request's `Range`
+/// and preconditions have no part in it.
+///
+/// # Errors
+/// The first rule that forbids it.
+pub fn storable_post(
+    request: &RequestFacts,
+    response: &ResponseFacts,
+    policy: &CachePolicy,
+    is_of_target: bool,
+) -> Result<StoreReason, NotStorable> {
+    if !is_of_target {
+        return Err(NotStorable::Method);
+    }
+    if response.status != StatusCode::OK {
+        return Err(NotStorable::Status);
+    }
+    match storable(&request.as_get(), response, policy)? {
+        StoreReason::Heuristic | StoreReason::Validation => Err(NotStorable::NoLifetime),
+        reason => Ok(reason),
+    }
+}
+
 /// Whether what the response says is for one user: it must never leave this node (design §4).
 pub const fn personal(request: &RequestFacts, response: &ResponseFacts) -> bool {
     request.has_authorization || response.has_set_cookie()

@@ -185,6 +185,24 @@ fn requests_that_forbid_or_cannot_store() {
 }
 
 #[test]
+fn a_post_is_stored_only_as_its_target_and_with_explicit_freshness() {
+    const FRESH: Lines<'_> = &[("cache-control", "max-age=5")];
+    const MODIFIED: Lines<'_> = &[("last-modified", "Sun, 06 Nov 1994 08:49:37 GMT")];
+    let check =
+        |rule: &str, (fields, status): (Lines<'_>, u16), response: Lines<'_>, is_of_target, expected| {
+            let request = RequestFacts::parse(&Method::POST, &head(fields));
+            let response = ResponseFacts::parse(StatusCode::from_u16(status).unwrap(), &head(response));
+            let policy = CachePolicy::default();
+            assert_eq!(storable_post(&request, &response, &policy, is_of_target), expected, "{rule}");
+        };
+    check("explicit and its target", (&[], 200), FRESH, true, Ok(StoreReason::MaxAge));
+    check("not its target", (&[], 200), FRESH, false, Err(NotStorable::Method));
+    check("another status", (&[], 201), FRESH, true, Err(NotStorable::Status));
+    check("a guessed lifetime", (&[], 200), MODIFIED, true, Err(NotStorable::NoLifetime));
+    check("as for GET", (&[("authorization", "x")], 200), FRESH, true, Err(NotStorable::Authorization));
+}
+
+#[test]
 fn what_is_for_one_user_is_personal() {
     let is = |request: Lines<'_>, response: Lines<'_>| {
         let request = RequestFacts::parse(&Method::GET, &head(request));

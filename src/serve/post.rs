@@ -1,0 +1,108 @@
+//! Answers to POST that are stored for later GETs, because the origin says so (RFC 9110 §9.3.3).
+//!
+//! The request passes like any other of its method and invalidates what is stored. Its answer then
+//! becomes a version of its target, unless another unsafe request overtook it.
+
+use super::body::FillBody;
+use super::deliver::{Failure, mark, passed_status};
+use super::fill::{Leader, Outcome, Reader};
+use super::lead::{self, Asking};
+use super::{Exchange, pass};
+use crate::body::Body;
+use crate::origin::Fetched;
+use crate::proto::plan::FetchReason;
+use crate::proto::semantics::{self, ResponseFacts};
+use crate::route::PassReason;
+use http::{HeaderMap, Method, Request, Response, request};
+use std::sync::Arc;
+
+/// A POST on its way, whose answer may turn out to be storable.
+pub(super) struct Posted {
+    /// Nobody reads this fill: it tells whether the object was invalidated since the request was sent.
+    witness: Leader,
+    asking: Asking,
+}
+
+/// An answer that is to be stored.
+pub(super) struct Storing {
+    asking: Asking,
+    leader: Leader,
+    reader: Reader,
+}
+
+impl Posted {
+    /// To be called before the request is sent. `None` if it is no POST.
+    pub(super) fn begin(exchange: &Exchange, head: &request::Parts) -> Option<Self> {
+        if head.method != Method::POST {
+            return None;
+        }
+        let (witness, _reader) = exchange.worker.node.fills.alone(exchange.routed.object);
+        Some(Self { witness, asking: asking(exchange, &head.headers) })
+    }
+
+    /// Itself, if the answer may be stored and no invalidation has overtaken it.
+    pub(super) fn confirm(self, exchange: &Exchange, fetched: &Fetched) -> Option<Self> {
+        let (routed, response) = (&exchange.routed, &fetched.response);
+        let (host, target) = (routed.host_str(), routed.target.as_str());
+        let is_of_target = semantics::is_of_target(routed.scheme, host, target, response.headers());
+        let facts = ResponseFacts::parse(response.status(), response.headers());
+        let storable = semantics::storable_post(&exchange.facts, &facts, routed.policy(), is_of_target);
+        (storable.is_ok() && !self.witness.is_doomed()).then_some(self)
+    }
+
+    /// Begins the fill that stores the answer; to be called when the older fills have been doomed.
+    pub(super) fn fill(self, exchange: &Exchange) -> Storing {
+        let (leader, reader) = exchange.worker.node.fills.alone(exchange.routed.object);
+        Storing { asking: self.asking, leader, reader }
+    }
+}
+
+impl Storing {
+    /// Stores the answer as it comes, and hands it to the client, all end-to-end fields included.
+    ///
+    /// # Errors
+    /// If the task that stores ended, as when the node stops.
+    pub(super) async fn respond(
+        self,
+        exchange: &Exchange,
+        fetched: Fetched,
+    ) -> Result<Response<Body>, Failure> {
+        let Self { asking, leader, reader } = self;
+        let mut response = Response::new(Body::Empty);
+        *response.status_mut() = fetched.response.status();
+        *response.headers_mut() = fetched.response.headers().clone();
+        semantics::strip_hop_by_hop(response.headers_mut());
+        let status = passed_status(exchange, PassReason::Method, response.status());
+
+        let worker = &exchange.worker;
+        if let Err(fetched) = lead::adopt(worker, asking, fetched, leader) {
+            return Ok(pass::respond(exchange, *fetched, None, PassReason::Method));
+        }
+        let (Outcome::Streaming(arriving) | Outcome::Stored(arriving, _)) = reader.outcome().await else {
+            return Err(Failure::Abandoned);
+        };
+        mark(response.headers_mut(), status.stored().to_value());
+        let (site, metrics) = (Arc::clone(exchange.site()), Arc::clone(&exchange.metrics));
+        let whole = (0, arriving.draft.length);
+        *response.body_mut() = FillBody::body(Arc::clone(worker), site, metrics, (arriving, reader), whole);
+        Ok(response)
+    }
+}
+
+/// What a GET with the fields of the POST would ask.
+fn asking(exchange: &Exchange, fields: &HeaderMap) -> Asking {
+    let mut forward = Request::new(());
+    *forward.uri_mut() = exchange.routed.target.clone().into();
+    Asking {
+        site: Arc::clone(exchange.site()),
+        metrics: Arc::clone(&exchange.metrics),
+        policy: exchange.routed.policy().clone(),
+        key: exchange.routed.key.clone(),
+        object: exchange.routed.object,
+        request: exchange.facts.as_get(),
+        selecting: fields.clone(),
+        forward,
+        stale: None,
+        reason: FetchReason::Pass,
+    }
+}
