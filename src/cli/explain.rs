@@ -25,7 +25,7 @@ const ANSWER_BYTES_MAX: usize = 16 << 20;
 /// Arguments of `explain`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The URL to explain, such as http://example.com/logo.svg.
+    /// The URL to explain, such as `http://example.com/logo.svg`.
     url: String,
     /// Address of the node's admin interface (`admin.listen`).
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9090")]

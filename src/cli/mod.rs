@@ -33,7 +33,6 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "made once, and moved once")]
 enum Command {
     /// Run a node in front of a site.
     Run(run_args::RunArgs),

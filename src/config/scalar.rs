@@ -17,7 +17,7 @@ pub(super) struct Size(pub(super) u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Period(pub(super) Duration);
 
-/// A socket address: "127.0.0.1:8080", "[::1]:8080".
+/// A socket address: `127.0.0.1:8080`, `[::1]:8080`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Address(pub(super) SocketAddr);
 

@@ -2,7 +2,7 @@
 
 use super::body::{FillBody, Passing, StoredBody};
 use super::fill::{Arriving, Reader};
-use super::{Cached, Exchange, Fetching, tier_name};
+use super::{Cached, Exchange, Fetching, Snapshot, tier_name};
 use crate::body::{Body, UploadFault};
 use crate::config::model::{OriginServer, Site};
 use crate::origin::{FetchError, Fetched};
@@ -16,7 +16,7 @@ use crate::store::Hit;
 use crate::telemetry::SiteMetrics;
 use http::header::{
     ACCEPT_RANGES, AGE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
-    HeaderName,
+    HeaderName, VIA,
 };
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use std::ops::Range;
@@ -328,13 +328,16 @@ impl Cached {
         if let Some(age) = age {
             headers.insert(AGE, HeaderValue::from(age));
         }
-        mark(headers, status);
+        mark(&self.exchange.snapshot, headers, status);
         Answer { outcome: Ok(response), verdict, metrics: Some(self.exchange.metrics), notes: self.notes }
     }
 }
 
-/// Adds `Cache-Status` (RFC 9211 §2: appended, the nearest to the client last).
-pub(super) fn mark(headers: &mut HeaderMap, status: HeaderValue) {
+/// Adds `Via` (RFC 9110 §7.6.3) and `Cache-Status` (RFC 9211 §2: appended, the nearest to the client last).
+pub(super) fn mark(snapshot: &Snapshot, headers: &mut HeaderMap, status: HeaderValue) {
+    if let Some(via) = &snapshot.via {
+        headers.append(VIA, via.clone());
+    }
     headers.append(CACHE_STATUS, status);
 }
 

@@ -77,7 +77,7 @@ pub(super) async fn lead(worker: Arc<Worker>, asking: Asking, leader: Leader) {
             if let Classified::Pass(not_storable) = classified {
                 asking.metrics.not_stored.inc(not_storable as usize);
             }
-            worker.node.known.uncacheable(asking.object, worker.node.clock.now().wall);
+            remember_uncacheable(&worker, &asking, fetched.response.status());
             let server_error = is_server_error(fetched.response.status());
             leader.not_stored(fetched, server_error);
         }
@@ -93,14 +93,21 @@ pub(super) fn adopt(
     leader: Leader,
 ) -> Result<(), Box<Fetched>> {
     let Classified::Store(reason, vary) = classify(&asking, &fetched) else {
-        if fetched.response.status() != StatusCode::NOT_MODIFIED {
-            worker.node.known.uncacheable(asking.object, worker.node.clock.now().wall);
-        }
+        remember_uncacheable(worker, &asking, fetched.response.status());
         return Err(Box::new(fetched));
     };
     let own = Arc::clone(worker);
     worker.spawner.spawn(async move { store(own, &asking, leader, (fetched, reason, vary)).await });
     Ok(())
+}
+
+/// Remembers that responses for the key are not storable, unless this one says nothing of the others:
+/// an answer to the client's own condition, or a failure, which is no reason to send the origin the
+/// whole crowd when it comes back.
+fn remember_uncacheable(worker: &Worker, asking: &Asking, status: StatusCode) {
+    if status != StatusCode::NOT_MODIFIED && !is_server_error(status) {
+        worker.node.known.uncacheable(asking.object, worker.node.clock.now().wall);
+    }
 }
 
 /// Whether a response with this status is one for which `stale-if-error` stands in (RFC 5861 §4).

@@ -36,7 +36,7 @@ use crate::telemetry::{Metrics, SiteMetrics};
 use arc_swap::ArcSwap;
 use fill::{Arriving, Joined, Outcome, Reader, WINDOW_BYTES};
 use hashbrown::HashMap;
-use http::{HeaderMap, Method, Request};
+use http::{HeaderMap, HeaderValue, Method, Request, Version};
 use lead::Asking;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -49,6 +49,8 @@ pub struct Snapshot {
     pub router: Router,
     /// Metric handles by the address of the site, which the snapshot keeps.
     pub sites: HashMap<usize, Arc<SiteMetrics>>,
+    /// What this node adds to `Via` in responses.
+    pub via: Option<HeaderValue>,
 }
 
 impl Snapshot {
@@ -56,7 +58,8 @@ impl Snapshot {
     pub fn new(config: Arc<Config>, metrics: &Metrics) -> Self {
         let sites =
             config.sites.iter().map(|site| (Arc::as_ptr(site) as usize, metrics.site(&site.name))).collect();
-        Self { router: Router::new(&config), sites, config }
+        let via = semantics::via(Version::HTTP_11, &config.node.name);
+        Self { router: Router::new(&config), sites, via, config }
     }
 }
 

@@ -100,7 +100,7 @@ pub(super) fn respond(
     };
     let mut response = pass_through(exchange, fetched);
     let cache_status = passed_status(exchange, reason, status).to_value();
-    mark(response.headers_mut(), cache_status);
+    mark(&exchange.snapshot, response.headers_mut(), cache_status);
 
     if let Some((client, origin, protocol)) = tunnel {
         if let Some(protocol) = protocol {

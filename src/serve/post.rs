@@ -81,7 +81,7 @@ impl Storing {
         let (Outcome::Streaming(arriving) | Outcome::Stored(arriving, _)) = reader.outcome().await else {
             return Err(Failure::Abandoned);
         };
-        mark(response.headers_mut(), status.stored().to_value());
+        mark(&exchange.snapshot, response.headers_mut(), status.stored().to_value());
         let (site, metrics) = (Arc::clone(exchange.site()), Arc::clone(&exchange.metrics));
         let whole = (0, arriving.draft.length);
         *response.body_mut() = FillBody::body(Arc::clone(worker), site, metrics, (arriving, reader), whole);

@@ -1,5 +1,5 @@
 //! What the tools ask for and expect: deterministic bodies ([`content`]), request traces
-//! ([`trace`]) and a seeded generator of them ([`generate`]).
+//! ([`trace`]) and a seeded generator of them ([`generate()`]).
 //!
 //! Everything here is a pure function of its arguments, except that [`trace`] reads the file it is
 //! given. Nothing here speaks HTTP, and no other room of a node uses it.

@@ -254,6 +254,17 @@ async fn a_key_remembered_as_uncacheable_is_not_waited_for() {
 }
 
 #[tokio::test]
+async fn a_failure_of_the_origin_does_not_make_a_key_uncacheable() {
+    let origin = Origin::start().await;
+    origin.says_in_turn("/x", [reply(503, &[], "down"), reply(200, &[FRESH], "up")]);
+    let node = Node::before(&origin).await;
+    node.get("/x").await.assert_is(503, "down");
+    assert_eq!(node.explain("http://site.test/x").await["remembered_uncacheable"], false);
+    node.warm("/x").await.assert_is(200, "up");
+    node.get("/x").await.assert_hit();
+}
+
+#[tokio::test]
 async fn a_key_that_turns_cacheable_is_stored_again() {
     let origin = Origin::start().await;
     origin.says_in_turn("/x", [reply(200, &["Cache-Control: no-store"], "one"), reply(200, &[FRESH], "two")]);

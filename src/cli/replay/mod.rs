@@ -40,7 +40,7 @@ pub struct Args {
     /// Seed of the generated requests.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
-    /// Who is asked, in turn: http://host[:port]. Several by commas.
+    /// Who is asked, in turn: `http://host:port`, the port optional. Several by commas.
     #[arg(long, value_name = "URL", value_delimiter = ',', required = true)]
     pub target: Vec<String>,
     /// Requests in flight at a time.
