@@ -22,7 +22,7 @@ async fn a_thousand_requests_for_a_cold_key_cost_the_origin_one() {
             exchange
         }
     });
-    let node = Node::with(&origin, "[limits]\nconnections = 4000\nconnections_per_ip = 4000").await;
+    let node = Node::with(&origin, "[limits]\nconnections = 4000").await;
     let mut clients = join_all((0..CROWD).map(|_| node.begin("GET", "/x", &[]))).await;
     turns().await;
     barrier.open();
