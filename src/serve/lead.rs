@@ -14,7 +14,7 @@ use crate::proto::semantics::{
     self, CachePolicy, ContentRange, NotStorable, RequestFacts, ResponseFacts, StoreReason, Vary, VaryList,
 };
 use crate::store::{Filling, Hit};
-use crate::telemetry::SiteMetrics;
+use crate::telemetry::{SiteMetrics, enter};
 use futures_util::FutureExt;
 use http::header::{CONTENT_RANGE, IF_RANGE, RANGE};
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
@@ -64,6 +64,7 @@ enum Classified {
 
 /// Fetches for a fill, from request to end of body. Runs as a task of the worker that missed.
 pub(super) async fn lead(worker: Arc<Worker>, asking: Asking, leader: Leader) {
+    let _open = enter(&asking.metrics.fills_open);
     match ask(&worker, &asking).await {
         Err(error) => leader.failed(Failure::Origin(error.into())),
         Ok((fetched, Classified::Refresh(hit))) => {
@@ -75,9 +76,8 @@ pub(super) async fn lead(worker: Arc<Worker>, asking: Asking, leader: Leader) {
         }
         Ok((fetched, classified)) => {
             if let Classified::Pass(not_storable) = classified {
-                asking.metrics.not_stored.inc(not_storable as usize);
+                remember(&worker, &asking, not_storable);
             }
-            worker.node.known.uncacheable(asking.object, worker.node.clock.now().wall);
             let server_error = is_server_error(fetched.response.status());
             leader.not_stored(fetched, server_error);
         }
@@ -92,15 +92,29 @@ pub(super) fn adopt(
     fetched: Fetched,
     leader: Leader,
 ) -> Result<(), Box<Fetched>> {
-    let Classified::Store(reason, vary) = classify(&asking, &fetched) else {
-        if fetched.response.status() != StatusCode::NOT_MODIFIED {
-            worker.node.known.uncacheable(asking.object, worker.node.clock.now().wall);
+    let (reason, vary) = match classify(&asking, &fetched) {
+        Classified::Store(reason, vary) => (reason, vary),
+        Classified::Pass(not_storable) => {
+            remember(worker, &asking, not_storable);
+            return Err(Box::new(fetched));
         }
-        return Err(Box::new(fetched));
+        Classified::Refresh(_) | Classified::Again => return Err(Box::new(fetched)),
     };
     let own = Arc::clone(worker);
-    worker.spawner.spawn(async move { store(own, &asking, leader, (fetched, reason, vary)).await });
+    worker.spawner.spawn(async move {
+        let _open = enter(&asking.metrics.fills_open);
+        store(own, &asking, leader, (fetched, reason, vary)).await;
+    });
     Ok(())
+}
+
+/// Counts a response that is not stored. That is kept in mind only if others would get the like: else
+/// any client could keep the requests of all others from sharing a fetch.
+fn remember(worker: &Worker, asking: &Asking, not_storable: NotStorable) {
+    asking.metrics.not_stored.inc(not_storable as usize);
+    if not_storable.is_of_object() {
+        worker.node.known.uncacheable(asking.object, worker.node.clock.now().wall);
+    }
 }
 
 /// Whether a response with this status is one for which `stale-if-error` stands in (RFC 5861 §4).
