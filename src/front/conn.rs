@@ -49,9 +49,8 @@ pub(super) struct Accepted {
 
 /// Serves a connection to its end.
 pub(super) async fn serve(front: Arc<Front>, accepted: Accepted) {
-    let Accepted { stream, from, tls, kind, entered: _entered } = accepted;
-    let metrics = Arc::clone(&front.worker.node.metrics);
-    let _open = enter(metrics.node.connections_open.of(kind));
+    let Accepted { stream, from, tls, kind, entered } = accepted;
+    let open = enter(front.worker.node.metrics.node.connections_open.of(kind));
     let limits = front.worker.node.snapshot.load().config.limits.clone();
     let mut client = Client { from, scheme: kind.into(), tls_name: None };
     let wire = match tls {
@@ -63,7 +62,7 @@ pub(super) async fn serve(front: Arc<Front>, accepted: Accepted) {
         let serving = OnceLock::new();
         let connection =
             Connection { front: Arc::clone(&front), watch, limits, client, tls_version, serving };
-        connection.run(wire).await;
+        connection.run(wire, (entered, open)).await;
     }
 }
 
@@ -92,6 +91,9 @@ async fn handshake(
 }
 
 struct Connection {
+/// The place of a connection among all that are open, by the limit and by the metric.
+type Place = (Entered, telemetry::Entered);
+
     front: Arc<Front>,
     watch: Arc<Watch>,
     limits: Limits,
@@ -102,7 +104,8 @@ struct Connection {
 }
 
 impl Connection {
-    async fn run(self, wire: Wire) {
+    /// `place` is what the connection holds of the node's limits, also after it became a tunnel.
+    async fn run(self, wire: Wire, place: Place) {
         let connection = Arc::new(self);
         let builder = connection.builder();
         let service = {
@@ -112,7 +115,7 @@ impl Connection {
                 async move { Ok::<_, Infallible>(connection.answer(request).await) }
             })
         };
-        let io = TokioIo::new(Watched::new(wire, Arc::clone(&connection.watch)));
+        let io = TokioIo::new(Watched::new(wire, Arc::clone(&connection.watch), place));
         let mut serving = pin!(builder.serve_connection_with_upgrades(io, service));
         let drain = connection.front.drain.clone();
         let (mut draining, mut worn) = (false, false);
