@@ -3,6 +3,7 @@
 use super::Front;
 use super::gate::Entered;
 use super::record::{ClientBody, Record};
+use super::taking;
 use super::upload::Upload;
 use super::watch::{Expired, Watch, Watched, Wire};
 use crate::body::Body;
@@ -90,10 +91,10 @@ async fn handshake(
     None
 }
 
-struct Connection {
 /// The place of a connection among all that are open, by the limit and by the metric.
 type Place = (Entered, telemetry::Entered);
 
+struct Connection {
     front: Arc<Front>,
     watch: Arc<Watch>,
     limits: Limits,
@@ -148,7 +149,10 @@ impl Connection {
     }
 
     fn builder(&self) -> Builder<Tasks> {
-        let mut builder = Builder::new(Tasks(self.front.worker.spawner.clone()));
+        let mut builder = Builder::new(Tasks {
+            spawner: self.front.worker.spawner.clone(),
+            idle: self.limits.idle_timeout,
+        });
         // `Watch` keeps the time; hyper's own limit would arm a timer for each request.
         builder.http1().timer(TokioTimer::new()).header_read_timeout(None).half_close(false);
         if self.limits.header_count > HYPER_HEADERS {
@@ -196,10 +200,14 @@ impl Connection {
 
 /// Runs the streams of an HTTP/2 connection as tasks of the worker.
 #[derive(Clone)]
-struct Tasks(Spawner);
+struct Tasks {
+    spawner: Spawner,
+    /// How long a stream's client may take nothing.
+    idle: Duration,
+}
 
 impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Tasks {
     fn execute(&self, future: F) {
-        self.0.spawn(future);
+        self.spawner.spawn(taking::guarded(future, self.idle));
     }
 }
