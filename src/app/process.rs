@@ -239,14 +239,11 @@ async fn finish(assembly: &Arc<Assembly>, workers: Vec<WorkerThread>, control: &
 }
 
 async fn told_again() {
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return std::future::pending().await;
-    };
+    let Ok(mut signals) = Signals::catch() else { return std::future::pending().await };
     tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        _ = signals.terminate.recv() => {}
+        _ = signals.interrupt.recv() => {}
+        _ = signals.quit.recv() => {}
     }
 }
 
