@@ -254,6 +254,48 @@ async fn a_key_remembered_as_uncacheable_is_not_waited_for() {
 }
 
 #[tokio::test]
+async fn what_one_request_forbids_is_not_remembered_of_the_key() {
+    let origin = Origin::start().await;
+    origin.script("/x", |mut exchange| async move {
+        let part = [FRESH, "Content-Range: bytes 20000000-20000003/30000000"];
+        let answer = match exchange.asked.field("range") {
+            Some(_) => reply(206, &part, "part"),
+            None => reply(200, &[FRESH], "body"),
+        };
+        exchange.send(answer).await;
+        exchange
+    });
+    let node = Node::before(&origin).await;
+    for field in ["Cache-Control: no-store", "Authorization: Basic eDp5", "Range: bytes=20000000-"] {
+        assert!(node.ask("GET", "/x", &[field]).await.is_whole);
+        node.settled().await;
+        assert_eq!(node.explain("http://site.test/x").await["remembered_uncacheable"], false, "{field}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_request_that_forbids_to_store() {
+    let (origin, all_are_there) = (Origin::start().await, Barrier::closed());
+    let all = all_are_there.clone();
+    origin.script("/x", move |mut exchange| {
+        let all = all.clone();
+        async move {
+            if exchange.asked.field("cache-control") == Some("no-store") {
+                all.pass().await;
+            }
+            exchange.send(reply(200, &[FRESH], "body")).await;
+            exchange
+        }
+    });
+    let node = Node::before(&origin).await;
+    let mut forbids = node.begin("GET", "/x", &["Cache-Control: no-store"]).await;
+    turns().await;
+    node.get("/x").await.assert_is(200, "body");
+    all_are_there.open();
+    forbids.reply("GET").await.assert_is(200, "body");
+}
+
+#[tokio::test]
 async fn a_key_that_turns_cacheable_is_stored_again() {
     let origin = Origin::start().await;
     origin.says_in_turn("/x", [reply(200, &["Cache-Control: no-store"], "one"), reply(200, &[FRESH], "two")]);
