@@ -24,6 +24,11 @@ pub trait Transport: Send + Sync {
     /// # Errors
     /// The operating system's, such as an address in use.
     fn listen(&self, at: SocketAddr) -> io::Result<Listener>;
+    /// Listens once more where this process listens already, so that connections are spread over both.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn listen_beside(&self, at: SocketAddr) -> io::Result<Listener>;
 }
 
 /// A shared transport.
@@ -42,20 +47,33 @@ impl Transport for Tcp {
         })
     }
 
+    /// Must be called within a runtime.
+    fn listen(&self, at: SocketAddr) -> io::Result<Listener> {
+        // Where another process shares its port too, the kernel would give each a part of the
+        // connections, and both would seem to work. A socket that does not share finds it out.
+        bound(at, false)?;
+        self.listen_beside(at)
+    }
+
     /// Sockets share their port (`SO_REUSEPORT`), so that each worker has a listener of its own
     /// and the kernel spreads connections over them. Must be called within a runtime.
-    fn listen(&self, at: SocketAddr) -> io::Result<Listener> {
-        let socket = Socket::new(Domain::for_address(at), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
-        socket.set_reuse_port(true)?;
-        if at.is_ipv6() {
-            socket.set_only_v6(true)?;
-        }
+    fn listen_beside(&self, at: SocketAddr) -> io::Result<Listener> {
+        let socket = bound(at, true)?;
         socket.set_nonblocking(true)?;
-        socket.bind(&at.into())?;
         socket.listen(LISTEN_BACKLOG)?;
         Ok(Listener::Tcp(tokio::net::TcpListener::from_std(socket.into())?))
     }
+}
+
+fn bound(at: SocketAddr, shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(at), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    if at.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&at.into())?;
+    Ok(socket)
 }
 
 /// A listening socket.
@@ -165,5 +183,21 @@ impl AsyncWrite for Stream {
             Self::Tcp(stream) => stream.is_write_vectored(),
             Self::Other(stream) => stream.is_write_vectored(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_that_is_listened_on_is_taken_and_shared_only_knowingly() {
+        let first = Tcp.listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let at = first.local_addr().unwrap();
+        let second = Tcp.listen(at).err().map(|error| error.kind());
+        assert_eq!(second, Some(io::ErrorKind::AddrInUse));
+        assert_eq!(Tcp.listen_beside(at).unwrap().local_addr().unwrap(), at);
+        drop(first);
+        assert!(Tcp.listen(at).is_ok(), "free again at once");
     }
 }

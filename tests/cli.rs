@@ -91,3 +91,19 @@ fn wrong_usage_exits_with_2() {
     assert_eq!(shoal(&["check", "--no-such-flag"]).status.code(), Some(2));
     assert_eq!(shoal(&[]).status.code(), Some(2));
 }
+
+#[test]
+fn a_node_that_cannot_start_says_why_once_and_exits_with_1() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = taken.local_addr().unwrap().to_string();
+    let output = shoal(&[&["run"][..], &ORIGIN, &["--listen", &at]].concat());
+    let in_use = format!("shoal: listen on {at}: Address already in use (os error 98)\n");
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(1), in_use));
+
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().to_str().unwrap();
+    let output = shoal(&[&["run"][..], &ORIGIN, &["--listen", "127.0.0.1:0", "--cache-dir", path]].concat());
+    let no_folder =
+        format!("shoal: disk tier: cannot open the folder in {path}: File exists (os error 17)\n");
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(1), no_folder));
+}

@@ -40,16 +40,16 @@ pub struct Surroundings {
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// The store could not be opened.
-    #[error("{0}")]
+    #[error(transparent)]
     Store(#[from] StoreError),
     /// A certificate cannot be used.
-    #[error("{0}")]
+    #[error(transparent)]
     Certificates(#[from] TlsErrors),
     /// No TLS settings can be made.
-    #[error("TLS: {0}")]
+    #[error("TLS settings")]
     Tls(#[from] rustls::Error),
     /// The access log cannot be opened.
-    #[error("{0}")]
+    #[error(transparent)]
     AccessLog(#[from] AccessLogError),
     /// An address cannot be listened on.
     #[error("listen on {at}: {error}")]
@@ -194,9 +194,11 @@ impl Assembly {
             .chain(secure)
             .enumerate()
             .map(|(index, (at, tls))| {
-                let at = taken.get(index).copied().unwrap_or(at);
-                let listener = self.net.listen(at).map_err(|error| BuildError::Listen { at, error })?;
-                Ok(Door { listener, tls })
+                let listener = match taken.get(index) {
+                    Some(at) => self.net.listen_beside(*at),
+                    None => self.net.listen(at),
+                };
+                Ok(Door { listener: listener.map_err(|error| BuildError::Listen { at, error })?, tls })
             })
             .collect()
     }

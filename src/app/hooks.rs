@@ -17,12 +17,6 @@ pub(super) fn sample(assembly: &Arc<Assembly>) {
         if let Some(assembly) = weak.upgrade() {
             sample_store(&assembly, samples);
             sample_origins(&assembly, samples);
-            samples.gauge(
-                "shoal_fills_table_entries",
-                "Fetches in progress.",
-                &[],
-                assembly.node.fills.open() as f64,
-            );
         }
     });
 }

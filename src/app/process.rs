@@ -93,20 +93,11 @@ fn start_workers(
     count: usize,
     opened: &mut Opened,
 ) -> Result<Vec<WorkerThread>, BuildError> {
-    let mut taken = Vec::new();
     let mut prepared = Vec::with_capacity(count);
-    for _ in 0..count {
-        let runtime = worker_runtime();
-        let doors = {
-            let _within = runtime.enter();
-            assembly.listen(&taken)?
-        };
-        if taken.is_empty() {
-            taken = doors.iter().filter_map(|door| door.listener.local_addr().ok()).collect();
-            let kind = |door: &Door| if door.tls.is_some() { "https" } else { "http" };
-            opened.0.extend(doors.iter().map(kind).zip(taken.iter().copied()));
-        }
-        prepared.push((runtime, doors));
+    if let Err(error) = prepare_workers(assembly, count, opened, &mut prepared) {
+        // The end of a runtime may not be waited for within another.
+        prepared.into_iter().for_each(|(runtime, _doors)| runtime.shutdown_background());
+        return Err(error);
     }
     Ok(prepared
         .into_iter()
@@ -122,6 +113,26 @@ fn start_workers(
             WorkerThread { thread, connections, spawner }
         })
         .collect())
+}
+
+fn prepare_workers(
+    assembly: &Arc<Assembly>,
+    count: usize,
+    opened: &mut Opened,
+    prepared: &mut Vec<(Runtime, Vec<Door>)>,
+) -> Result<(), BuildError> {
+    let mut taken = Vec::new();
+    for _ in 0..count {
+        let (runtime, doors) = prepared.push_mut((worker_runtime(), Vec::new()));
+        let _within = runtime.enter();
+        *doors = assembly.listen(&taken)?;
+        if taken.is_empty() {
+            taken = doors.iter().filter_map(|door| door.listener.local_addr().ok()).collect();
+            let kind = |door: &Door| if door.tls.is_some() { "https" } else { "http" };
+            opened.0.extend(doors.iter().map(kind).zip(taken.iter().copied()));
+        }
+    }
+    Ok(())
 }
 
 fn worker_runtime() -> Runtime {
@@ -228,14 +239,11 @@ async fn finish(assembly: &Arc<Assembly>, workers: Vec<WorkerThread>, control: &
 }
 
 async fn told_again() {
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return std::future::pending().await;
-    };
+    let Ok(mut signals) = Signals::catch() else { return std::future::pending().await };
     tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        _ = signals.terminate.recv() => {}
+        _ = signals.interrupt.recv() => {}
+        _ = signals.quit.recv() => {}
     }
 }
 

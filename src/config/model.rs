@@ -201,7 +201,7 @@ pub struct Limits {
     pub connection_age: Duration,
     /// Client connections over all listeners.
     pub connections: usize,
-    /// Client connections from one address.
+    /// Client connections from one address, enforced while more than half of `connections` are open.
     pub connections_per_ip: usize,
     /// Concurrent streams of an HTTP/2 connection.
     pub http2_streams: u32,

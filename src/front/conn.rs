@@ -3,6 +3,7 @@
 use super::Front;
 use super::gate::Entered;
 use super::record::{ClientBody, Record};
+use super::taking;
 use super::upload::Upload;
 use super::watch::{Expired, Watch, Watched, Wire};
 use crate::body::Body;
@@ -49,9 +50,8 @@ pub(super) struct Accepted {
 
 /// Serves a connection to its end.
 pub(super) async fn serve(front: Arc<Front>, accepted: Accepted) {
-    let Accepted { stream, from, tls, kind, entered: _entered } = accepted;
-    let metrics = Arc::clone(&front.worker.node.metrics);
-    let _open = enter(metrics.node.connections_open.of(kind));
+    let Accepted { stream, from, tls, kind, entered } = accepted;
+    let open = enter(front.worker.node.metrics.node.connections_open.of(kind));
     let limits = front.worker.node.snapshot.load().config.limits.clone();
     let mut client = Client { from, scheme: kind.into(), tls_name: None };
     let wire = match tls {
@@ -63,7 +63,7 @@ pub(super) async fn serve(front: Arc<Front>, accepted: Accepted) {
         let serving = OnceLock::new();
         let connection =
             Connection { front: Arc::clone(&front), watch, limits, client, tls_version, serving };
-        connection.run(wire).await;
+        connection.run(wire, (entered, open)).await;
     }
 }
 
@@ -91,6 +91,9 @@ async fn handshake(
     None
 }
 
+/// The place of a connection among all that are open, by the limit and by the metric.
+type Place = (Entered, telemetry::Entered);
+
 struct Connection {
     front: Arc<Front>,
     watch: Arc<Watch>,
@@ -102,7 +105,8 @@ struct Connection {
 }
 
 impl Connection {
-    async fn run(self, wire: Wire) {
+    /// `place` is what the connection holds of the node's limits, also after it became a tunnel.
+    async fn run(self, wire: Wire, place: Place) {
         let connection = Arc::new(self);
         let builder = connection.builder();
         let service = {
@@ -112,7 +116,7 @@ impl Connection {
                 async move { Ok::<_, Infallible>(connection.answer(request).await) }
             })
         };
-        let io = TokioIo::new(Watched::new(wire, Arc::clone(&connection.watch)));
+        let io = TokioIo::new(Watched::new(wire, Arc::clone(&connection.watch), place));
         let mut serving = pin!(builder.serve_connection_with_upgrades(io, service));
         let drain = connection.front.drain.clone();
         let (mut draining, mut worn) = (false, false);
@@ -145,7 +149,10 @@ impl Connection {
     }
 
     fn builder(&self) -> Builder<Tasks> {
-        let mut builder = Builder::new(Tasks(self.front.worker.spawner.clone()));
+        let mut builder = Builder::new(Tasks {
+            spawner: self.front.worker.spawner.clone(),
+            idle: self.limits.idle_timeout,
+        });
         // `Watch` keeps the time; hyper's own limit would arm a timer for each request.
         builder.http1().timer(TokioTimer::new()).header_read_timeout(None).half_close(false);
         if self.limits.header_count > HYPER_HEADERS {
@@ -193,10 +200,14 @@ impl Connection {
 
 /// Runs the streams of an HTTP/2 connection as tasks of the worker.
 #[derive(Clone)]
-struct Tasks(Spawner);
+struct Tasks {
+    spawner: Spawner,
+    /// How long a stream's client may take nothing.
+    idle: Duration,
+}
 
 impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Tasks {
     fn execute(&self, future: F) {
-        self.0.spawn(future);
+        self.spawner.spawn(taking::guarded(future, self.idle));
     }
 }

@@ -7,6 +7,7 @@ mod conn;
 mod gate;
 mod record;
 mod respond;
+mod taking;
 mod upload;
 mod watch;
 

@@ -16,7 +16,9 @@ pub(super) struct Upload {
     state: UploadState,
     left: u64,
     idle: Duration,
+    /// Runs while a frame is waited for.
     timer: Pin<Box<Sleep>>,
+    waiting: bool,
 }
 
 impl Upload {
@@ -31,7 +33,7 @@ impl Upload {
             state.failed(UploadFault::TooLarge);
         }
         let timer = Box::pin(tokio::time::sleep(idle));
-        (Body::stream(Self { body, state: state.clone(), left, idle, timer }), state)
+        (Body::stream(Self { body, state: state.clone(), left, idle, timer, waiting: false }), state)
     }
 
     fn fail(&self, fault: UploadFault, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -51,11 +53,17 @@ impl HttpBody for Upload {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
+            if !this.waiting {
+                // Only now: until it was asked, the silence was not the client's.
+                this.waiting = true;
+                this.timer.as_mut().reset(Instant::now() + this.idle);
+            }
             return match this.timer.as_mut().poll(cx) {
                 Poll::Ready(()) => this.fail(UploadFault::Stalled, BodyError::Stalled),
                 Poll::Pending => Poll::Pending,
             };
         };
+        this.waiting = false;
         match frame {
             None => Poll::Ready(None),
             Some(Err(error)) => this.fail(UploadFault::Broken, error.into()),
@@ -66,7 +74,6 @@ impl HttpBody for Upload {
                 }
                 this.left -= length;
                 this.state.received_more(length);
-                this.timer.as_mut().reset(Instant::now() + this.idle);
                 Poll::Ready(Some(Ok(frame)))
             }
         }

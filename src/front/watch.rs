@@ -136,19 +136,21 @@ impl Watch {
     }
 }
 
-/// A stream whose reads and writes are noted.
-pub(super) struct Watched<S> {
+/// A stream whose reads and writes are noted. `P` lives as long as the stream, which outlives its
+/// HTTP connection if that is upgraded.
+pub(super) struct Watched<S, P> {
     stream: S,
     watch: Arc<Watch>,
+    _place: P,
 }
 
-impl<S> Watched<S> {
-    pub(super) const fn new(stream: S, watch: Arc<Watch>) -> Self {
-        Self { stream, watch }
+impl<S, P> Watched<S, P> {
+    pub(super) const fn new(stream: S, watch: Arc<Watch>, place: P) -> Self {
+        Self { stream, watch, _place: place }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+impl<S: AsyncRead + Unpin, P: Unpin> AsyncRead for Watched<S, P> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
@@ -160,7 +162,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncWrite + Unpin, P: Unpin> AsyncWrite for Watched<S, P> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.stream).poll_write(cx, buf);

@@ -28,8 +28,8 @@ pub struct Facts {
     pub far_range: bool,
     /// Whether the key is remembered as not storable.
     pub uncacheable: bool,
-    /// Whether this request may wait for a response to somebody else's: it carries nothing
-    /// personal, or the key is remembered as storable.
+    /// Whether this request may share its fetch with others: it carries nothing personal, or the key
+    /// is remembered as storable; and it does not forbid to store.
     pub shareable: bool,
     /// Times that this request was planned anew.
     pub replans: u8,

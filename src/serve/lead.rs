@@ -14,7 +14,7 @@ use crate::proto::semantics::{
     self, CachePolicy, ContentRange, NotStorable, RequestFacts, ResponseFacts, StoreReason, Vary, VaryList,
 };
 use crate::store::{Filling, Hit};
-use crate::telemetry::SiteMetrics;
+use crate::telemetry::{SiteMetrics, enter};
 use futures_util::FutureExt;
 use http::header::{CONTENT_RANGE, IF_RANGE, RANGE};
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
@@ -64,6 +64,7 @@ enum Classified {
 
 /// Fetches for a fill, from request to end of body. Runs as a task of the worker that missed.
 pub(super) async fn lead(worker: Arc<Worker>, asking: Asking, leader: Leader) {
+    let _open = enter(&asking.metrics.fills_open);
     match ask(&worker, &asking).await {
         Err(error) => leader.failed(Failure::Origin(error.into())),
         Ok((fetched, Classified::Refresh(hit))) => {
@@ -75,9 +76,8 @@ pub(super) async fn lead(worker: Arc<Worker>, asking: Asking, leader: Leader) {
         }
         Ok((fetched, classified)) => {
             if let Classified::Pass(not_storable) = classified {
-                asking.metrics.not_stored.inc(not_storable as usize);
+                remember(&worker, &asking, not_storable, fetched.response.status());
             }
-            remember_uncacheable(&worker, &asking, fetched.response.status());
             let server_error = is_server_error(fetched.response.status());
             leader.not_stored(fetched, server_error);
         }
@@ -92,20 +92,28 @@ pub(super) fn adopt(
     fetched: Fetched,
     leader: Leader,
 ) -> Result<(), Box<Fetched>> {
-    let Classified::Store(reason, vary) = classify(&asking, &fetched) else {
-        remember_uncacheable(worker, &asking, fetched.response.status());
-        return Err(Box::new(fetched));
+    let (reason, vary) = match classify(&asking, &fetched) {
+        Classified::Store(reason, vary) => (reason, vary),
+        Classified::Pass(not_storable) => {
+            remember(worker, &asking, not_storable, fetched.response.status());
+            return Err(Box::new(fetched));
+        }
+        Classified::Refresh(_) | Classified::Again => return Err(Box::new(fetched)),
     };
     let own = Arc::clone(worker);
-    worker.spawner.spawn(async move { store(own, &asking, leader, (fetched, reason, vary)).await });
+    worker.spawner.spawn(async move {
+        let _open = enter(&asking.metrics.fills_open);
+        store(own, &asking, leader, (fetched, reason, vary)).await;
+    });
     Ok(())
 }
 
-/// Remembers that responses for the key are not storable, unless this one says nothing of the others:
-/// an answer to the client's own condition, or a failure, which is no reason to send the origin the
-/// whole crowd when it comes back.
-fn remember_uncacheable(worker: &Worker, asking: &Asking, status: StatusCode) {
-    if status != StatusCode::NOT_MODIFIED && !is_server_error(status) {
+/// Counts a response that is not stored. That is kept in mind only if others would get the like: else
+/// any client could keep the requests of all others from sharing a fetch. Nor is a failure, which is
+/// no reason to send the origin the whole crowd when it comes back.
+fn remember(worker: &Worker, asking: &Asking, not_storable: NotStorable, status: StatusCode) {
+    asking.metrics.not_stored.inc(not_storable as usize);
+    if not_storable.is_of_object() && !is_server_error(status) {
         worker.node.known.uncacheable(asking.object, worker.node.clock.now().wall);
     }
 }

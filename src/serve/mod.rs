@@ -219,8 +219,9 @@ impl Cached {
             head: self.method == Method::HEAD,
             far_range: request.has_range && semantics::range_is_far(&self.headers, WINDOW_BYTES),
             uncacheable: self.is_uncacheable(),
-            shareable: !(request.has_authorization || request.has_cookie)
-                || (self.must_fetch() && self.may_share_personal()),
+            shareable: !self.is_no_store()
+                && (!(request.has_authorization || request.has_cookie)
+                    || (self.must_fetch() && self.may_share_personal())),
             replans: self.replans,
         }
     }
@@ -233,6 +234,11 @@ impl Cached {
     fn is_uncacheable(&self) -> bool {
         let (known, routed) = (&self.exchange.worker.node.known, &self.exchange.routed);
         self.found.is_none() && self.must_fetch() && known.is_uncacheable(routed.object, self.exchange.now)
+    }
+
+    /// Whether what this request brings must not be stored, which would be of no use to those who wait.
+    fn is_no_store(&self) -> bool {
+        self.exchange.facts.no_store && self.exchange.routed.policy().honour_request_directives
     }
 
     /// Whether a request with cookies may wait for somebody else's response (design §4). One with

@@ -58,7 +58,7 @@ pub struct StoreConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The disk tier could not.
-    #[error("disk tier: {0}")]
+    #[error("disk tier")]
     Disk(#[from] DiskError),
 }
 

@@ -213,8 +213,6 @@ pub struct SiteMetrics {
     pub origin_bytes: IntCounter,
     /// Fills in progress ([`enter`]).
     pub fills_open: IntGauge,
-    /// Requests that wait for or read from a fill that another began ([`enter`]).
-    pub fill_followers: IntGauge,
     /// Requests that joined a fill that another began.
     pub collapsed: IntCounter,
 }
@@ -259,7 +257,6 @@ impl SiteMetrics {
             origin_failures: by_reason(&families.origin_failures, vocabulary.origin_failure),
             origin_bytes: families.origin_bytes.child([site]),
             fills_open: families.fills_open.child([site]),
-            fill_followers: families.fill_followers.child([site]),
             collapsed: families.collapsed.child([site]),
         }
     }
@@ -276,7 +273,6 @@ struct SiteFamilies {
     origin_failures: Family<IntCounter, 2>,
     origin_bytes: Family<IntCounter, 1>,
     fills_open: Family<IntGauge, 1>,
-    fill_followers: Family<IntGauge, 1>,
     collapsed: Family<IntCounter, 1>,
 }
 
@@ -316,11 +312,6 @@ impl SiteFamilies {
                 "Fetches in progress that feed the cache.",
                 ["site"],
             ),
-            fill_followers: registry.gauges(
-                "shoal_fill_followers",
-                "Requests that wait for or read from a fill that another began.",
-                ["site"],
-            ),
             collapsed: per_site("shoal_requests_collapsed_total", "Requests that joined a fill of another."),
         }
     }
@@ -336,7 +327,6 @@ impl SiteFamilies {
         self.origin_failures.retain(two);
         self.origin_bytes.retain(one);
         self.fills_open.retain(one);
-        self.fill_followers.retain(one);
         self.collapsed.retain(one);
     }
 }

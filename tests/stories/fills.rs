@@ -22,7 +22,7 @@ async fn a_thousand_requests_for_a_cold_key_cost_the_origin_one() {
             exchange
         }
     });
-    let node = Node::with(&origin, "[limits]\nconnections = 4000\nconnections_per_ip = 4000").await;
+    let node = Node::with(&origin, "[limits]\nconnections = 4000").await;
     let mut clients = join_all((0..CROWD).map(|_| node.begin("GET", "/x", &[]))).await;
     turns().await;
     barrier.open();
@@ -262,6 +262,48 @@ async fn a_failure_of_the_origin_does_not_make_a_key_uncacheable() {
     assert_eq!(node.explain("http://site.test/x").await["remembered_uncacheable"], false);
     node.warm("/x").await.assert_is(200, "up");
     node.get("/x").await.assert_hit();
+}
+
+#[tokio::test]
+async fn what_one_request_forbids_is_not_remembered_of_the_key() {
+    let origin = Origin::start().await;
+    origin.script("/x", |mut exchange| async move {
+        let part = [FRESH, "Content-Range: bytes 20000000-20000003/30000000"];
+        let answer = match exchange.asked.field("range") {
+            Some(_) => reply(206, &part, "part"),
+            None => reply(200, &[FRESH], "body"),
+        };
+        exchange.send(answer).await;
+        exchange
+    });
+    let node = Node::before(&origin).await;
+    for field in ["Cache-Control: no-store", "Authorization: Basic eDp5", "Range: bytes=20000000-"] {
+        assert!(node.ask("GET", "/x", &[field]).await.is_whole);
+        node.settled().await;
+        assert_eq!(node.explain("http://site.test/x").await["remembered_uncacheable"], false, "{field}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_request_that_forbids_to_store() {
+    let (origin, all_are_there) = (Origin::start().await, Barrier::closed());
+    let all = all_are_there.clone();
+    origin.script("/x", move |mut exchange| {
+        let all = all.clone();
+        async move {
+            if exchange.asked.field("cache-control") == Some("no-store") {
+                all.pass().await;
+            }
+            exchange.send(reply(200, &[FRESH], "body")).await;
+            exchange
+        }
+    });
+    let node = Node::before(&origin).await;
+    let mut forbids = node.begin("GET", "/x", &["Cache-Control: no-store"]).await;
+    turns().await;
+    node.get("/x").await.assert_is(200, "body");
+    all_are_there.open();
+    forbids.reply("GET").await.assert_is(200, "body");
 }
 
 #[tokio::test]

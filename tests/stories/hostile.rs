@@ -233,17 +233,20 @@ async fn a_connection_has_a_number_of_requests() {
 }
 
 #[tokio::test]
-async fn one_address_has_a_number_of_connections() {
-    let (_origin, node) = before_nothing("[limits]\nconnections_per_ip = 2").await;
-    let (mut one, mut two) = (node.connect().await, node.connect().await);
-    one.get("/x").await.assert_is(200, "body");
-    two.get("/x").await.assert_is(200, "body");
-    let mut three = node.connect().await;
-    three.send_anyway(request("GET", "/x", &[])).await;
-    assert_eq!(three.read_to_end().await, b"");
+async fn one_address_has_a_number_of_connections_when_half_of_all_are_taken() {
+    let (_origin, node) = before_nothing("[limits]\nconnections = 4\nconnections_per_ip = 1").await;
+    let mut inside = Vec::new();
+    for _ in 0..3 {
+        let mut client = node.connect().await;
+        client.get("/x").await.assert_is(200, "body");
+        inside.push(client);
+    }
+    let mut refused = node.connect().await;
+    refused.send_anyway(request("GET", "/x", &[])).await;
+    assert_eq!(refused.read_to_end().await, b"");
     assert_eq!(node.metric("shoal_connections_shed_total{limit=\"address\"}"), 1.0);
-    drop(one);
-    until("the first to have left", || node.metric("shoal_connections_open{listener=\"http\"}") < 2.0).await;
+    drop(inside.pop());
+    until("one to have left", || node.metric("shoal_connections_open{listener=\"http\"}") < 3.0).await;
     node.get("/x").await.assert_is(200, "body");
 }
 
@@ -365,4 +368,52 @@ async fn an_origin_that_falls_silent_within_a_body_is_given_up() {
     let node = Node::with(&origin, "between_bytes_timeout = \"100ms\"").await;
     let cut = node.get("/x").await;
     assert_eq!((cut.is_whole, cut.text()), (false, "begin"));
+}
+
+#[tokio::test]
+async fn an_http2_stream_whose_window_stays_shut_is_reset_and_the_connection_lives() {
+    let (_origin, node) = before_nothing("[limits]\nidle_timeout = \"100ms\"").await;
+    node.warm("/x").await;
+    let mut client = node.connect().await;
+    // SETTINGS_INITIAL_WINDOW_SIZE = 0, and GET /x on stream 1.
+    client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+    client.send(b"\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0").await;
+    let fields = b"\x82\x86\x04\x02/x\x01\x09site.test";
+    client.send([b"\0\0\x11\x01\x05\0\0\0\x01", &fields[..]].concat()).await;
+    let mut seen = Vec::new();
+    loop {
+        let (kind, stream) = frame(&mut client).await;
+        seen.push((kind, stream));
+        if (kind, stream) == (3, 1) {
+            break;
+        }
+    }
+    assert!(seen.contains(&(1, 1)), "a head, without a window: {seen:?}");
+    client.send(b"\0\0\x08\x06\0\0\0\0\0pingpong").await;
+    assert_eq!(frame(&mut client).await, (6, 0), "the connection goes on");
+}
+
+/// Type and stream of the next HTTP/2 frame.
+async fn frame(client: &mut Client) -> (u8, u8) {
+    let head = client.read_exactly(9).await;
+    client.read_exactly(usize::from(head[1]) << 8 | usize::from(head[2])).await;
+    (head[3], head[8])
+}
+
+#[tokio::test]
+async fn a_client_is_not_blamed_for_the_silence_of_an_origin_that_does_not_read() {
+    let idle = std::time::Duration::from_millis(200);
+    let body = crate::common::content(9 << 20);
+    let origin = Origin::start().await;
+    origin.script("/x", move |mut exchange| async move {
+        tokio::time::sleep(2 * idle).await;
+        let length = exchange.body().await.len();
+        exchange.send(reply(200, &[], length.to_string())).await;
+        exchange
+    });
+    let node = Node::with(&origin, "[limits]\nidle_timeout = \"200ms\"").await;
+    let length = format!("Content-Length: {}", body.len());
+    let mut client = node.begin("POST", "/x", &[&length]).await;
+    client.send_anyway(&body).await;
+    client.reply("POST").await.assert_is(200, body.len().to_string());
 }

@@ -161,6 +161,8 @@ async fn an_upgrade_becomes_a_tunnel_both_ways_after_101() {
         client.send(word).await;
         assert_eq!(client.read_exactly(3).await, word.to_uppercase().as_bytes());
     }
+    // A tunnel counts against the limits of connections for as long as it is open.
+    assert_eq!(node.metric("shoal_connections_open{listener=\"http\"}"), 1.0);
     client.end_writing().await;
     assert_eq!(client.read_to_end().await, b"");
 }

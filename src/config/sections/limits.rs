@@ -32,7 +32,8 @@ pub(super) struct RawLimits {
     /// Client connections over all listeners. Default: half of the open files that the process may
     /// have, at most 100000.
     connections: usize,
-    /// Client connections from one address.
+    /// Client connections from one address, once more than half of `connections` are open: many
+    /// clients may share an address, so below that there is no limit on one.
     connections_per_ip: usize,
     /// Concurrent streams of an HTTP/2 connection.
     http2_streams: u32,

@@ -124,6 +124,15 @@ impl NotStorable {
         Self::NoUse,
     ];
 
+    /// Whether other requests for the object would hear the same. The reasons that lie in the request
+    /// tell nothing of them.
+    pub const fn is_of_object(self) -> bool {
+        !matches!(
+            self,
+            Self::Method | Self::Status | Self::Partial | Self::RequestNoStore | Self::Authorization
+        )
+    }
+
     /// The one name of this reason.
     pub const fn as_str(self) -> &'static str {
         match self {

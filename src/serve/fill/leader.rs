@@ -40,8 +40,7 @@ impl Leader {
     pub async fn push(&self, bytes: Bytes, pace: Pace) {
         {
             let mut state = self.fill.state.lock();
-            state.end += bytes.len() as u64;
-            state.pieces.push_back(bytes);
+            state.push(bytes);
             state.drop_consumed();
             if state.end - state.start <= WINDOW_BYTES {
                 return;

@@ -47,6 +47,8 @@ pub(super) const LAGGARD_WAIT: Duration = Duration::from_secs(30);
 /// Readers of one fill at most; further requests go alone. Bounds the work of one wake-up.
 const READERS_MAX: usize = 65_536;
 const SHARDS: usize = 64;
+/// Parts of a body up to this length are joined.
+const SCRAP_BYTES: usize = 1024;
 
 /// The fills in progress of one node.
 pub struct FillTable {
@@ -197,7 +199,8 @@ enum Phase {
 struct State {
     phase: Phase,
     own: Option<Box<Fetched>>,
-    pieces: VecDeque<Bytes>,
+    /// Consecutive parts of the body, each with its offset.
+    pieces: VecDeque<(u64, Bytes)>,
     /// Body offset of the first byte of `pieces`.
     start: u64,
     /// Body offset behind the last byte of `pieces`.
@@ -246,12 +249,25 @@ impl State {
     }
 
     fn front_end(&self) -> Option<u64> {
-        self.pieces.front().map(|piece| self.start + piece.len() as u64)
+        self.pieces.front().map(|(at, piece)| at + piece.len() as u64)
     }
 
     fn drop_front(&mut self) {
-        if let Some(piece) = self.pieces.pop_front() {
+        if let Some((_, piece)) = self.pieces.pop_front() {
             self.start += piece.len() as u64;
+        }
+    }
+
+    /// Adds the next bytes of the body. Scraps are joined, so that an origin that sends its body byte by
+    /// byte does not make the window many times as large as its content.
+    fn push(&mut self, bytes: Bytes) {
+        let at = self.end;
+        self.end += bytes.len() as u64;
+        match self.pieces.back_mut() {
+            Some((_, last)) if last.len() + bytes.len() <= SCRAP_BYTES => {
+                *last = [&last[..], &bytes[..]].concat().into();
+            }
+            _ => self.pieces.push_back((at, bytes)),
         }
     }
 
@@ -261,14 +277,33 @@ impl State {
 
     /// The bytes at `cursor`, which is within the window.
     fn piece_at(&self, cursor: u64) -> Option<Bytes> {
-        let mut at = self.start;
-        for piece in &self.pieces {
-            let next = at + piece.len() as u64;
-            if cursor < next {
-                return Some(piece.slice((cursor - at) as usize..));
-            }
-            at = next;
+        let behind = self.pieces.partition_point(|(at, _)| *at <= cursor);
+        let (at, piece) = self.pieces.get(behind.checked_sub(1)?)?;
+        let from = (cursor - at) as usize;
+        (from < piece.len()).then(|| piece.slice(from..))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scraps_are_joined_and_every_offset_is_found() {
+        let body: Vec<u8> = (0..5000_u32).map(|at| (at % 251) as u8).collect();
+        let fill = Fill::new(ObjectId::default());
+        let mut state = fill.state.lock();
+        let (scraps, large) = body.split_at(3000);
+        scraps.chunks(1).for_each(|scrap| state.push(Bytes::copy_from_slice(scrap)));
+        state.push(Bytes::copy_from_slice(large));
+        assert!(state.pieces.len() <= 5, "{} pieces", state.pieces.len());
+        for at in 0..body.len() {
+            let piece = state.piece_at(at as u64).expect("within the window");
+            assert_eq!(piece, body[at..at + piece.len()]);
         }
-        None
+        assert_eq!(state.piece_at(body.len() as u64), None);
+        state.drop_front();
+        let start = state.start;
+        assert_eq!(state.piece_at(start).map(|piece| piece[0]), Some(body[start as usize]));
     }
 }
