@@ -17,7 +17,7 @@ use crate::store::{Filling, Hit};
 use crate::telemetry::SiteMetrics;
 use futures_util::FutureExt;
 use http::header::{CONTENT_RANGE, IF_RANGE, RANGE};
-use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
 use http_body_util::BodyExt;
 use std::sync::Arc;
@@ -50,10 +50,13 @@ pub(super) struct Asking {
     pub reason: FetchReason,
 }
 
+/// Why a response may be stored, and what it varies by.
+pub(super) type Storable = (StoreReason, Option<VaryList>);
+
 /// What an origin response means for the cache.
 enum Classified {
     /// It may be stored.
-    Store(StoreReason, Option<VaryList>),
+    Store(Storable),
     /// It must not.
     Pass(NotStorable),
     /// It validates the stored version.
@@ -62,16 +65,21 @@ enum Classified {
     Again,
 }
 
-/// Fetches for a fill, from request to end of body. Runs as a task of the worker that missed.
-pub(super) async fn lead(worker: Arc<Worker>, asking: Asking, leader: Leader) {
-    match ask(&worker, &asking).await {
+/// Fetches for a fill, from request to end of body, as a task of `worker`.
+pub(super) fn start(worker: &Arc<Worker>, asking: Asking, leader: Leader) {
+    // Boxed here, since each layer around a task moves it.
+    worker.spawner.spawn(Box::pin(lead(Arc::clone(worker), asking, leader)));
+}
+
+async fn lead(worker: Arc<Worker>, mut asking: Asking, leader: Leader) {
+    match ask(&worker, &mut asking).await {
         Err(error) => leader.failed(Failure::Origin(error.into())),
         Ok((fetched, Classified::Refresh(hit))) => {
             let hit = refresh(&worker, &asking, &hit, fetched).await;
             leader.refreshed(hit);
         }
-        Ok((fetched, Classified::Store(reason, vary))) => {
-            store(worker, &asking, leader, (fetched, reason, vary)).await;
+        Ok((fetched, Classified::Store(storable))) => {
+            store(worker, &asking, leader, (fetched, storable)).await;
         }
         Ok((fetched, classified)) => {
             if let Classified::Pass(not_storable) = classified {
@@ -84,23 +92,11 @@ pub(super) async fn lead(worker: Arc<Worker>, asking: Asking, leader: Leader) {
     }
 }
 
-/// Takes over a response that a request of its own brought, if it may be stored. `leader` was made
+/// Takes over a response that a request of its own brought and that may be stored. `leader` was made
 /// before that request was sent.
-pub(super) fn adopt(
-    worker: &Arc<Worker>,
-    asking: Asking,
-    fetched: Fetched,
-    leader: Leader,
-) -> Result<(), Box<Fetched>> {
-    let Classified::Store(reason, vary) = classify(&asking, &fetched) else {
-        if fetched.response.status() != StatusCode::NOT_MODIFIED {
-            worker.node.known.uncacheable(asking.object, worker.node.clock.now().wall);
-        }
-        return Err(Box::new(fetched));
-    };
+pub(super) fn adopt(worker: &Arc<Worker>, asking: Asking, leader: Leader, storable: (Fetched, Storable)) {
     let own = Arc::clone(worker);
-    worker.spawner.spawn(async move { store(own, &asking, leader, (fetched, reason, vary)).await });
-    Ok(())
+    worker.spawner.spawn(Box::pin(async move { store(own, &asking, leader, storable).await }));
 }
 
 /// Whether a response with this status is one for which `stale-if-error` stands in (RFC 5861 §4).
@@ -110,7 +106,7 @@ pub(super) fn is_server_error(status: StatusCode) -> bool {
 
 /// Asks, conditionally if a stored version has validators; asks again without conditions, once, if
 /// the answer was a 304 that fits nothing stored (RFC 9111 §4.3.4).
-async fn ask(worker: &Worker, asking: &Asking) -> Result<(Fetched, Classified), FetchError> {
+async fn ask(worker: &Worker, asking: &mut Asking) -> Result<(Fetched, Classified), FetchError> {
     let mut request = asking.request_to_origin();
     let conditional = asking
         .stale
@@ -122,7 +118,8 @@ async fn ask(worker: &Worker, asking: &Asking) -> Result<(Fetched, Classified), 
         return Ok((fetched, classified));
     }
     drop(fetched);
-    let fetched = fetch(worker, asking, asking.request_to_origin()).await?;
+    let request = asking.request_to_origin();
+    let fetched = fetch(worker, asking, request).await?;
     let classified = classify(asking, &fetched);
     Ok((fetched, classified))
 }
@@ -146,14 +143,24 @@ fn classify(asking: &Asking, fetched: &Fetched) -> Classified {
             _ => Classified::Again,
         };
     }
-    let facts = ResponseFacts::parse(response.status(), response.headers());
-    match semantics::storable(&asking.request, &facts, &asking.policy) {
+    match storable(&asking.request, &asking.policy, response) {
+        Ok(storable) => Classified::Store(storable),
         Err(not) => Classified::Pass(not),
-        Ok(reason) => match Vary::of(response.headers()) {
-            Vary::Star => Classified::Pass(NotStorable::VaryStar),
-            Vary::None => Classified::Store(reason, None),
-            Vary::Fields(list) => Classified::Store(reason, Some(list)),
-        },
+    }
+}
+
+/// Whether `response` may be stored for a request with these facts.
+pub(super) fn storable(
+    request: &RequestFacts,
+    policy: &CachePolicy,
+    response: &Response<Body>,
+) -> Result<Storable, NotStorable> {
+    let facts = ResponseFacts::parse(response.status(), response.headers());
+    let reason = semantics::storable(request, &facts, policy)?;
+    match Vary::of(response.headers()) {
+        Vary::Star => Err(NotStorable::VaryStar),
+        Vary::None => Ok((reason, None)),
+        Vary::Fields(list) => Ok((reason, Some(list))),
     }
 }
 
@@ -186,7 +193,7 @@ async fn store(
     worker: Arc<Worker>,
     asking: &Asking,
     leader: Leader,
-    (fetched, reason, vary): (Fetched, StoreReason, Option<VaryList>),
+    (fetched, (reason, vary)): (Fetched, Storable),
 ) {
     let (head, body) = fetched.response.into_parts();
     let facts = ResponseFacts::parse(head.status, &head.headers);
@@ -336,11 +343,14 @@ pub(super) async fn range_from(
 }
 
 impl Asking {
-    fn request_to_origin(&self) -> Request<Body> {
-        let mut request = Request::new(Body::Empty);
-        *request.method_mut() = self.forward.method().clone();
-        *request.uri_mut() = self.forward.uri().clone();
-        *request.headers_mut() = self.forward.headers().clone();
-        request
+    /// The request; with a stored version to validate, another may follow.
+    fn request_to_origin(&mut self) -> Request<Body> {
+        let mut request = Request::new(());
+        if self.stale.is_some() {
+            request.clone_from(&self.forward);
+        } else {
+            std::mem::swap(&mut request, &mut self.forward);
+        }
+        request.map(|()| Body::Empty)
     }
 }

@@ -35,7 +35,7 @@ use crate::telemetry::{Metrics, SiteMetrics};
 use arc_swap::ArcSwap;
 use fill::{Arriving, Joined, Outcome, Reader, WINDOW_BYTES};
 use hashbrown::HashMap;
-use http::{HeaderMap, Method, Request};
+use http::{HeaderMap, Method, Request, StatusCode};
 use lead::Asking;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -290,12 +290,12 @@ impl Cached {
                 (reader, true)
             }
             Joined::Lead(leader, reader) => {
-                worker.spawner.spawn(lead::lead(Arc::clone(&worker), self.asking(reason), leader));
+                lead::start(&worker, self.asking(reason), leader);
                 (reader, false)
             }
             Joined::Alone => {
                 let (leader, reader) = worker.node.fills.alone(object);
-                worker.spawner.spawn(lead::lead(Arc::clone(&worker), self.asking(reason), leader));
+                lead::start(&worker, self.asking(reason), leader);
                 (reader, false)
             }
         };
@@ -342,20 +342,28 @@ impl Cached {
             }
         };
         if self.method != Method::GET {
-            return self.own(Box::new(fetched));
+            return self.own(fetched);
         }
-        match lead::adopt(&exchange.worker, self.asking(reason), fetched, leader) {
-            Err(fetched) => self.own(fetched),
-            Ok(()) => {
+        match lead::storable(&exchange.facts, exchange.routed.policy(), &fetched.response) {
+            Ok(storable) => {
+                lead::adopt(&exchange.worker, self.asking(reason), leader, (fetched, storable));
                 let outcome = reader.outcome().await;
                 self.outcome(outcome, reader, false)
+            }
+            Err(not_storable) => {
+                // A 304 tells nothing of the response that it stands for.
+                if fetched.response.status() != StatusCode::NOT_MODIFIED {
+                    exchange.worker.node.known.uncacheable(exchange.routed.object, fetched.received);
+                }
+                self.notes.not_stored = Some(not_storable);
+                self.own(fetched)
             }
         }
     }
 
-    fn own(&self, fetched: Box<Fetched>) -> (Event, Fetching) {
+    fn own(&self, fetched: Fetched) -> (Event, Fetching) {
         let server_error = lead::is_server_error(fetched.response.status());
-        self.filled(Filled::Own { server_error }, Fetching::Own(fetched))
+        self.filled(Filled::Own { server_error }, Fetching::Own(Box::new(fetched)))
     }
 
     fn filled(&self, filled: Filled, fetching: Fetching) -> (Event, Fetching) {
@@ -426,7 +434,7 @@ impl Cached {
         let joined = worker.node.fills.join(self.exchange.routed.object, self.variant(), || self.settled());
         if let Joined::Lead(leader, _reader) = joined {
             let asking = self.asking(FetchReason::Refresh);
-            worker.spawner.spawn(lead::lead(Arc::clone(worker), asking, leader));
+            lead::start(worker, asking, leader);
         }
     }
 }
