@@ -24,6 +24,7 @@ use ipnet::IpNet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use forward::Me;
 use path::Pattern;
 
 /// A request head as the front read it.
@@ -227,6 +228,7 @@ pub struct Router {
     header_bytes: usize,
     header_count: usize,
     node: String,
+    me: Me,
 }
 
 #[derive(Debug)]
@@ -251,6 +253,7 @@ impl Router {
             header_bytes: config.limits.header_bytes,
             header_count: config.limits.header_count,
             node: config.node.name.clone(),
+            me: Me::new(&config.node.name),
         };
         for (index, site) in config.sites.iter().enumerate() {
             for host in &site.hosts {

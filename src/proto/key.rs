@@ -108,7 +108,7 @@ impl CacheKey {
 
     /// The identity of the object that this key names.
     pub fn object(&self) -> ObjectId {
-        ObjectId(hash(OBJECT_DOMAIN, &[&self.0]))
+        ObjectId(cut(&blake3::keyed_hash(OBJECT_DOMAIN, &self.0)))
     }
 }
 

@@ -3,7 +3,8 @@
 
 use super::{CDN_LOOP, Routed, Router};
 use crate::proto::key::Scheme;
-use http::header::{FORWARDED, HOST, VIA};
+use bytes::Bytes;
+use http::header::{Entry, FORWARDED, HOST, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use ipnet::IpNet;
 use smallvec::SmallVec;
@@ -56,13 +57,39 @@ impl Router {
             None => routed.host.clone(),
         };
         headers.insert(HOST, host);
-        append(headers, X_FORWARDED_FOR, &routed.peer.to_canonical().to_string());
+        append(headers, X_FORWARDED_FOR, text(routed.peer.to_canonical().to_string()));
         // Always what the key says, also when a trusted peer said otherwise: both steer answers.
         headers.insert(X_FORWARDED_HOST, routed.host.clone());
         headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(routed.scheme.as_str()));
-        append(headers, FORWARDED, &forwarded_element(routed));
-        append(headers, VIA, &format!("{} {}", received_protocol(routed.version), self.node));
-        append(headers, CDN_LOOP, &self.node);
+        append(headers, FORWARDED, text(forwarded_element(routed)));
+        append(headers, VIA, self.me.via(routed.version));
+        append(headers, CDN_LOOP, self.me.name.clone());
+    }
+}
+
+/// How this node names itself to others, made once.
+#[derive(Debug)]
+pub(super) struct Me {
+    name: HeaderValue,
+    /// For HTTP/1.0, 1.1, 2 and 3.
+    vias: [HeaderValue; 4],
+}
+
+impl Me {
+    pub(super) fn new(node: &str) -> Self {
+        let via = |protocol| text(format!("{protocol} {node}"));
+        Self { name: text(node.to_owned()), vias: ["1.0", "1.1", "2", "3"].map(via) }
+    }
+
+    /// RFC 9110 §7.6.3: the protocol name is left out for HTTP.
+    fn via(&self, version: Version) -> HeaderValue {
+        let index = match version {
+            Version::HTTP_10 => 0,
+            Version::HTTP_2 => 2,
+            Version::HTTP_3 => 3,
+            _ => 1,
+        };
+        self.vias[index].clone()
     }
 }
 
@@ -164,32 +191,31 @@ fn forwarded_element(routed: &Routed) -> String {
         IpAddr::V4(address) => write!(element, "for={address}"),
         IpAddr::V6(address) => write!(element, "for=\"[{address}]\""),
     };
-    let written = written
-        .and_then(|()| write!(element, ";host=\"{}\";proto={}", routed.host_str(), routed.scheme.as_str()));
     written.expect("writing to a string cannot fail");
+    for part in [";host=\"", routed.host_str(), "\";proto=", routed.scheme.as_str()] {
+        element.push_str(part);
+    }
     element
 }
 
-/// RFC 9110 §7.6.3: the protocol name is left out for HTTP.
-const fn received_protocol(version: Version) -> &'static str {
-    match version {
-        Version::HTTP_09 => "0.9",
-        Version::HTTP_10 => "1.0",
-        Version::HTTP_2 => "2",
-        Version::HTTP_3 => "3",
-        _ => "1.1",
+/// Adds a member to a list field, as one line.
+fn append(headers: &mut HeaderMap, name: HeaderName, member: HeaderValue) {
+    match headers.entry(name) {
+        Entry::Vacant(field) => drop(field.insert(member)),
+        Entry::Occupied(mut field) => {
+            let mut list: Vec<u8> = Vec::with_capacity(64);
+            for line in field.iter() {
+                list.extend_from_slice(line.as_bytes());
+                list.extend_from_slice(b", ");
+            }
+            list.extend_from_slice(member.as_bytes());
+            field.insert(value(&list));
+        }
     }
 }
 
-/// Adds a member to a list field, as one line.
-fn append(headers: &mut HeaderMap, name: HeaderName, member: &str) {
-    let mut list: Vec<u8> = Vec::with_capacity(64);
-    for line in headers.get_all(&name) {
-        list.extend_from_slice(line.as_bytes());
-        list.extend_from_slice(b", ");
-    }
-    list.extend_from_slice(member.as_bytes());
-    headers.insert(name, value(&list));
+fn text(text: String) -> HeaderValue {
+    HeaderValue::from_maybe_shared(Bytes::from(text)).expect("made of addresses and validated names")
 }
 
 fn value(bytes: &[u8]) -> HeaderValue {

@@ -2,7 +2,7 @@
 
 use super::body::{FillBody, Passing, StoredBody};
 use super::fill::{Arriving, Reader};
-use super::{Cached, Exchange, Fetching, Snapshot, tier_name};
+use super::{Cached, Exchange, Fetching, Snapshot, lead, tier_name};
 use crate::body::{Body, UploadFault};
 use crate::config::model::{OriginServer, Site};
 use crate::origin::{FetchError, Fetched};
@@ -296,12 +296,12 @@ impl Cached {
         matches!(self.found, Some((_, Reuse::Validate { ttl: 1.., .. })))
     }
 
+    /// Why the response was not stored, which the fetch may have found out already.
     fn pass_detail(&mut self, fetched: &Fetched) -> &'static str {
-        let response = &fetched.response;
-        let facts = semantics::ResponseFacts::parse(response.status(), response.headers());
-        let not = semantics::storable(&self.exchange.facts, &facts, self.exchange.routed.policy()).err();
-        self.notes.not_stored = not;
-        not.map_or("pass", NotStorable::as_str)
+        let exchange = &self.exchange;
+        let judge = || lead::storable(&exchange.facts, exchange.routed.policy(), &fetched.response).err();
+        self.notes.not_stored = self.notes.not_stored.or_else(judge);
+        self.notes.not_stored.map_or("pass", NotStorable::as_str)
     }
 
     fn lifetime_left(&self, arriving: &Arriving) -> i64 {

@@ -2,24 +2,34 @@
 //! storable, so that requests for them are not held up waiting for each other ("hit-for-miss"), that
 //! they are, so that requests with cookies may share a fetch, and what they vary by.
 //!
-//! Only economy depends on it; entries may vanish at any time.
+//! Only economy depends on it; entries may vanish at any time. A shard holds two generations: when
+//! the younger is full it becomes the elder, and what was the elder is forgotten. Every miss writes
+//! here, so the order of use is not worth its price.
 
 use crate::proto::key::{ObjectId, VariantId, variant};
 use crate::proto::semantics::VaryList;
 use crate::proto::time::Wall;
+use hashbrown::HashMap;
 use http::HeaderMap;
-use moka::sync::Cache;
+use parking_lot::{Mutex, MutexGuard};
 use std::time::Duration;
 
-/// Keys remembered at most.
-const KEYS_MAX: u64 = 65_536;
 /// How long a key counts as not storable after its last such response.
 pub(super) const UNCACHEABLE_FOR: Duration = Duration::from_secs(60);
+const SHARDS: usize = 64;
+/// Keys of one generation of one shard: what a table of 512 slots takes. All shards together
+/// remember the last 28 thousand keys at least and 57 thousand at most.
+const GENERATION_MAX: usize = 448;
 
 /// The memory of one node.
-pub struct Known(Cache<ObjectId, Entry>);
+pub struct Known([Mutex<Shard>; SHARDS]);
 
-#[derive(Clone)]
+#[derive(Default)]
+struct Shard {
+    young: HashMap<ObjectId, Entry>,
+    old: HashMap<ObjectId, Entry>,
+}
+
 enum Entry {
     Uncacheable { until: Wall },
     Storable { vary: Option<VaryList> },
@@ -27,36 +37,90 @@ enum Entry {
 
 impl Default for Known {
     fn default() -> Self {
-        Self(Cache::new(KEYS_MAX))
+        Self(std::array::from_fn(|_| Mutex::default()))
     }
 }
 
 impl Known {
     /// A response for `object` was not storable.
     pub fn uncacheable(&self, object: ObjectId, now: Wall) {
-        self.0.insert(object, Entry::Uncacheable { until: now.plus(UNCACHEABLE_FOR) });
+        self.shard(object).insert(object, Entry::Uncacheable { until: now.plus(UNCACHEABLE_FOR) });
     }
 
     /// A response for `object` was storable, and varies by `vary`.
     pub fn storable(&self, object: ObjectId, vary: Option<VaryList>) {
-        self.0.insert(object, Entry::Storable { vary });
+        self.shard(object).insert(object, Entry::Storable { vary });
     }
 
     /// Whether responses for `object` were not storable of late.
     pub fn is_uncacheable(&self, object: ObjectId, now: Wall) -> bool {
-        matches!(self.0.get(&object), Some(Entry::Uncacheable { until }) if now < until)
+        matches!(self.shard(object).get(object), Some(Entry::Uncacheable { until }) if now < *until)
     }
 
     /// Whether the last response for `object` was storable.
     pub fn is_storable(&self, object: ObjectId) -> bool {
-        matches!(self.0.get(&object), Some(Entry::Storable { .. }))
+        matches!(self.shard(object).get(object), Some(Entry::Storable { .. }))
     }
 
     /// The variant that a request with `fields` selects, as far as the object's `Vary` is known.
     pub fn variant(&self, object: ObjectId, fields: &HeaderMap) -> VariantId {
-        match self.0.get(&object) {
-            Some(Entry::Storable { vary: Some(vary) }) => vary.variant(object, fields),
-            _ => variant(object, std::iter::empty()),
+        let vary = match self.shard(object).get(object) {
+            Some(Entry::Storable { vary }) => vary.clone(),
+            _ => None,
+        };
+        vary.map_or_else(|| variant(object, std::iter::empty()), |vary| vary.variant(object, fields))
+    }
+
+    fn shard(&self, object: ObjectId) -> MutexGuard<'_, Shard> {
+        self.0[usize::from(object.0[0]) % SHARDS].lock()
+    }
+}
+
+impl Shard {
+    fn get(&self, object: ObjectId) -> Option<&Entry> {
+        self.young.get(&object).or_else(|| self.old.get(&object))
+    }
+
+    fn insert(&mut self, object: ObjectId, entry: Entry) {
+        if self.young.len() >= GENERATION_MAX && !self.young.contains_key(&object) {
+            std::mem::swap(&mut self.young, &mut self.old);
+            self.young.clear();
         }
+        self.young.insert(object, entry);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(number: u32) -> ObjectId {
+        let mut id = [0; 16];
+        id[8..12].copy_from_slice(&number.to_le_bytes());
+        ObjectId(id) // all in one shard
+    }
+
+    #[test]
+    fn the_last_word_on_a_key_counts() {
+        let (known, now) = (Known::default(), Wall::from_millis(0));
+        known.uncacheable(object(1), now);
+        assert!(known.is_uncacheable(object(1), now) && !known.is_storable(object(1)));
+        assert!(!known.is_uncacheable(object(1), now.plus(UNCACHEABLE_FOR)));
+        known.storable(object(1), None);
+        assert!(known.is_storable(object(1)) && !known.is_uncacheable(object(1), now));
+    }
+
+    #[test]
+    fn a_full_shard_forgets_the_elder_keys_only() {
+        let known = Known::default();
+        let max = GENERATION_MAX as u32;
+        for number in 0..=2 * max {
+            known.storable(object(number), None);
+        }
+        let shard = known.shard(object(0));
+        assert!(shard.young.len() + shard.old.len() <= 2 * GENERATION_MAX);
+        drop(shard);
+        assert!(!known.is_storable(object(0)));
+        assert!((max..=2 * max).all(|number| known.is_storable(object(number))));
     }
 }

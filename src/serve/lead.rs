@@ -1,9 +1,9 @@
 //! Asking the origin for the cache: one request, its classification, and the body's way into the
 //! fill and the store.
 
-use super::Worker;
 use super::deliver::Failure;
 use super::fill::{Arriving, Leader, Pace, WINDOW_BYTES};
+use super::{Node, Worker};
 use crate::body::Body;
 use crate::config::model::Site;
 use crate::origin::{FetchError, Fetched};
@@ -17,7 +17,7 @@ use crate::store::{Filling, Hit};
 use crate::telemetry::{SiteMetrics, enter};
 use futures_util::FutureExt;
 use http::header::{CONTENT_RANGE, IF_RANGE, RANGE};
-use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
 use http_body_util::BodyExt;
 use std::sync::Arc;
@@ -50,10 +50,13 @@ pub(super) struct Asking {
     pub reason: FetchReason,
 }
 
+/// Why a response may be stored, and what it varies by.
+pub(super) type Storable = (StoreReason, Option<VaryList>);
+
 /// What an origin response means for the cache.
 enum Classified {
     /// It may be stored.
-    Store(StoreReason, Option<VaryList>),
+    Store(Storable),
     /// It must not.
     Pass(NotStorable),
     /// It validates the stored version.
@@ -62,21 +65,27 @@ enum Classified {
     Again,
 }
 
-/// Fetches for a fill, from request to end of body. Runs as a task of the worker that missed.
-pub(super) async fn lead(worker: Arc<Worker>, asking: Asking, leader: Leader) {
-    let _open = enter(&asking.metrics.fills_open);
-    match ask(&worker, &asking).await {
+/// Fetches for a fill, from request to end of body, as a task of `worker`.
+pub(super) fn start(worker: &Arc<Worker>, asking: Asking, leader: Leader) {
+    // Boxed here, since each layer around a task moves it.
+    worker.spawner.spawn(Box::pin(lead(Arc::clone(worker), asking, leader)));
+}
+
+async fn lead(worker: Arc<Worker>, mut asking: Asking, leader: Leader) {
+    let metrics = Arc::clone(&asking.metrics);
+    let _open = enter(&metrics.fills_open);
+    match ask(&worker, &mut asking).await {
         Err(error) => leader.failed(Failure::Origin(error.into())),
         Ok((fetched, Classified::Refresh(hit))) => {
             let hit = refresh(&worker, &asking, &hit, fetched).await;
             leader.refreshed(hit);
         }
-        Ok((fetched, Classified::Store(reason, vary))) => {
-            store(worker, &asking, leader, (fetched, reason, vary)).await;
+        Ok((fetched, Classified::Store(storable))) => {
+            store(worker, &asking, leader, (fetched, storable)).await;
         }
         Ok((fetched, classified)) => {
             if let Classified::Pass(not_storable) = classified {
-                remember(&worker, &asking, not_storable, fetched.response.status());
+                remember(&worker.node, &metrics, asking.object, not_storable, fetched.response.status());
             }
             let server_error = is_server_error(fetched.response.status());
             leader.not_stored(fetched, server_error);
@@ -84,37 +93,32 @@ pub(super) async fn lead(worker: Arc<Worker>, asking: Asking, leader: Leader) {
     }
 }
 
-/// Takes over a response that a request of its own brought, if it may be stored. `leader` was made
+/// Takes over a response that a request of its own brought and that may be stored. `leader` was made
 /// before that request was sent.
-pub(super) fn adopt(
-    worker: &Arc<Worker>,
-    asking: Asking,
-    fetched: Fetched,
-    leader: Leader,
-) -> Result<(), Box<Fetched>> {
-    let (reason, vary) = match classify(&asking, &fetched) {
-        Classified::Store(reason, vary) => (reason, vary),
-        Classified::Pass(not_storable) => {
-            remember(worker, &asking, not_storable, fetched.response.status());
-            return Err(Box::new(fetched));
-        }
-        Classified::Refresh(_) | Classified::Again => return Err(Box::new(fetched)),
-    };
+pub(super) fn adopt(worker: &Arc<Worker>, asking: Asking, leader: Leader, storable: (Fetched, Storable)) {
     let own = Arc::clone(worker);
-    worker.spawner.spawn(async move {
-        let _open = enter(&asking.metrics.fills_open);
-        store(own, &asking, leader, (fetched, reason, vary)).await;
-    });
-    Ok(())
+    worker.spawner.spawn(Box::pin(async move {
+        let metrics = Arc::clone(&asking.metrics);
+        let _open = enter(&metrics.fills_open);
+        store(own, &asking, leader, storable).await;
+    }));
 }
 
 /// Counts a response that is not stored. That is kept in mind only if others would get the like: else
 /// any client could keep the requests of all others from sharing a fetch. Nor is a failure, which is
 /// no reason to send the origin the whole crowd when it comes back.
-fn remember(worker: &Worker, asking: &Asking, not_storable: NotStorable, status: StatusCode) {
-    asking.metrics.not_stored.inc(not_storable as usize);
-    if not_storable.is_of_object() && !is_server_error(status) {
-        worker.node.known.uncacheable(asking.object, worker.node.clock.now().wall);
+pub(super) fn remember(
+    node: &Node,
+    metrics: &SiteMetrics,
+    object: ObjectId,
+    not_storable: NotStorable,
+    status: StatusCode,
+) {
+    metrics.not_stored.inc(not_storable as usize);
+    // A 304 tells nothing of the response that it stands for.
+    let tells = status != StatusCode::NOT_MODIFIED && !is_server_error(status);
+    if tells && not_storable.is_of_object() {
+        node.known.uncacheable(object, node.clock.now().wall);
     }
 }
 
@@ -125,7 +129,7 @@ pub(super) fn is_server_error(status: StatusCode) -> bool {
 
 /// Asks, conditionally if a stored version has validators; asks again without conditions, once, if
 /// the answer was a 304 that fits nothing stored (RFC 9111 §4.3.4).
-async fn ask(worker: &Worker, asking: &Asking) -> Result<(Fetched, Classified), FetchError> {
+async fn ask(worker: &Worker, asking: &mut Asking) -> Result<(Fetched, Classified), FetchError> {
     let mut request = asking.request_to_origin();
     let conditional = asking
         .stale
@@ -137,7 +141,8 @@ async fn ask(worker: &Worker, asking: &Asking) -> Result<(Fetched, Classified), 
         return Ok((fetched, classified));
     }
     drop(fetched);
-    let fetched = fetch(worker, asking, asking.request_to_origin()).await?;
+    let request = asking.request_to_origin();
+    let fetched = fetch(worker, asking, request).await?;
     let classified = classify(asking, &fetched);
     Ok((fetched, classified))
 }
@@ -161,14 +166,24 @@ fn classify(asking: &Asking, fetched: &Fetched) -> Classified {
             _ => Classified::Again,
         };
     }
-    let facts = ResponseFacts::parse(response.status(), response.headers());
-    match semantics::storable(&asking.request, &facts, &asking.policy) {
+    match storable(&asking.request, &asking.policy, response) {
+        Ok(storable) => Classified::Store(storable),
         Err(not) => Classified::Pass(not),
-        Ok(reason) => match Vary::of(response.headers()) {
-            Vary::Star => Classified::Pass(NotStorable::VaryStar),
-            Vary::None => Classified::Store(reason, None),
-            Vary::Fields(list) => Classified::Store(reason, Some(list)),
-        },
+    }
+}
+
+/// Whether `response` may be stored for a request with these facts.
+pub(super) fn storable(
+    request: &RequestFacts,
+    policy: &CachePolicy,
+    response: &Response<Body>,
+) -> Result<Storable, NotStorable> {
+    let facts = ResponseFacts::parse(response.status(), response.headers());
+    let reason = semantics::storable(request, &facts, policy)?;
+    match Vary::of(response.headers()) {
+        Vary::Star => Err(NotStorable::VaryStar),
+        Vary::None => Ok((reason, None)),
+        Vary::Fields(list) => Ok((reason, Some(list))),
     }
 }
 
@@ -201,7 +216,7 @@ async fn store(
     worker: Arc<Worker>,
     asking: &Asking,
     leader: Leader,
-    (fetched, reason, vary): (Fetched, StoreReason, Option<VaryList>),
+    (fetched, (reason, vary)): (Fetched, Storable),
 ) {
     let (head, body) = fetched.response.into_parts();
     let facts = ResponseFacts::parse(head.status, &head.headers);
@@ -352,11 +367,14 @@ pub(super) async fn range_from(
 }
 
 impl Asking {
-    fn request_to_origin(&self) -> Request<Body> {
-        let mut request = Request::new(Body::Empty);
-        *request.method_mut() = self.forward.method().clone();
-        *request.uri_mut() = self.forward.uri().clone();
-        *request.headers_mut() = self.forward.headers().clone();
-        request
+    /// The request; with a stored version to validate, another may follow.
+    fn request_to_origin(&mut self) -> Request<Body> {
+        let mut request = Request::new(());
+        if self.stale.is_some() {
+            request.clone_from(&self.forward);
+        } else {
+            std::mem::swap(&mut request, &mut self.forward);
+        }
+        request.map(|()| Body::Empty)
     }
 }

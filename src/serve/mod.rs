@@ -300,12 +300,12 @@ impl Cached {
                 (reader, true)
             }
             Joined::Lead(leader, reader) => {
-                worker.spawner.spawn(lead::lead(Arc::clone(&worker), self.asking(reason), leader));
+                lead::start(&worker, self.asking(reason), leader);
                 (reader, false)
             }
             Joined::Alone => {
                 let (leader, reader) = worker.node.fills.alone(object);
-                worker.spawner.spawn(lead::lead(Arc::clone(&worker), self.asking(reason), leader));
+                lead::start(&worker, self.asking(reason), leader);
                 (reader, false)
             }
         };
@@ -352,20 +352,32 @@ impl Cached {
             }
         };
         if self.method != Method::GET {
-            return self.own(Box::new(fetched));
+            return self.own(fetched);
         }
-        match lead::adopt(&exchange.worker, self.asking(reason), fetched, leader) {
-            Err(fetched) => self.own(fetched),
-            Ok(()) => {
+        match lead::storable(&exchange.facts, exchange.routed.policy(), &fetched.response) {
+            Ok(storable) => {
+                lead::adopt(&exchange.worker, self.asking(reason), leader, (fetched, storable));
                 let outcome = reader.outcome().await;
                 self.outcome(outcome, reader, false)
+            }
+            Err(not_storable) => {
+                let (node, routed) = (&exchange.worker.node, &exchange.routed);
+                lead::remember(
+                    node,
+                    &exchange.metrics,
+                    routed.object,
+                    not_storable,
+                    fetched.response.status(),
+                );
+                self.notes.not_stored = Some(not_storable);
+                self.own(fetched)
             }
         }
     }
 
-    fn own(&self, fetched: Box<Fetched>) -> (Event, Fetching) {
+    fn own(&self, fetched: Fetched) -> (Event, Fetching) {
         let server_error = lead::is_server_error(fetched.response.status());
-        self.filled(Filled::Own { server_error }, Fetching::Own(fetched))
+        self.filled(Filled::Own { server_error }, Fetching::Own(Box::new(fetched)))
     }
 
     fn filled(&self, filled: Filled, fetching: Fetching) -> (Event, Fetching) {
@@ -436,7 +448,7 @@ impl Cached {
         let joined = worker.node.fills.join(self.exchange.routed.object, self.variant(), || self.settled());
         if let Joined::Lead(leader, _reader) = joined {
             let asking = self.asking(FetchReason::Refresh);
-            worker.spawner.spawn(lead::lead(Arc::clone(worker), asking, leader));
+            lead::start(worker, asking, leader);
         }
     }
 }

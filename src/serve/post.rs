@@ -75,9 +75,10 @@ impl Storing {
         let status = passed_status(exchange, PassReason::Method, response.status());
 
         let worker = &exchange.worker;
-        if let Err(fetched) = lead::adopt(worker, asking, fetched, leader) {
-            return Ok(pass::respond(exchange, *fetched, None, PassReason::Method));
-        }
+        let Ok(storable) = lead::storable(&asking.request, &asking.policy, &fetched.response) else {
+            return Ok(pass::respond(exchange, fetched, None, PassReason::Method));
+        };
+        lead::adopt(worker, asking, leader, (fetched, storable));
         let (Outcome::Streaming(arriving) | Outcome::Stored(arriving, _)) = reader.outcome().await else {
             return Err(Failure::Abandoned);
         };

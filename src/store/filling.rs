@@ -50,7 +50,9 @@ pub struct Filling {
     length: u64,
     /// The record that is being filled.
     buffer: Vec<u8>,
-    hasher: blake3::Hasher,
+    /// The records so far of the chunk that is being filled. Large, so boxed; an object of one record
+    /// needs none.
+    hasher: Option<Box<blake3::Hasher>>,
     /// BLAKE3 of each complete chunk.
     hashes: Vec<[u8; 32]>,
     lost: bool,
@@ -66,7 +68,7 @@ impl Filling {
             draft,
             length: 0,
             buffer: Vec::new(),
-            hasher: blake3::Hasher::new(),
+            hasher: None,
             hashes: Vec::new(),
             lost,
             sealed: false,
@@ -103,7 +105,6 @@ impl Filling {
             let room = usize::try_from(end - at).unwrap_or(usize::MAX);
             let (now, later) = bytes.split_at(bytes.len().min(room));
             self.buffer.extend_from_slice(now);
-            self.hash(now, at);
             (bytes, at) = (later, at + now.len() as u64);
             if at == end && !self.finish(index).await {
                 self.give_up();
@@ -170,16 +171,21 @@ impl Filling {
         Ok((hit, filing))
     }
 
-    fn hash(&mut self, bytes: &[u8], at: u64) {
-        self.hasher.update(bytes);
-        if (at + bytes.len() as u64).is_multiple_of(layout::CHUNK_SIZE) {
-            self.end_chunk();
+    /// Takes a complete record, which no chunk boundary crosses, into the hash of its chunk.
+    fn hash(&mut self, index: u32, record: &[u8]) {
+        if (layout::record_span(index).start + record.len() as u64).is_multiple_of(layout::CHUNK_SIZE) {
+            self.end_chunk(record);
+        } else {
+            self.hasher.get_or_insert_default().update(record);
         }
     }
 
-    fn end_chunk(&mut self) {
-        self.hashes.push(*self.hasher.finalize().as_bytes());
-        self.hasher.reset();
+    fn end_chunk(&mut self, rest: &[u8]) {
+        let hash = match self.hasher.take() {
+            Some(mut hasher) => hasher.update(rest).finalize(),
+            None => blake3::hash(rest),
+        };
+        self.hashes.push(*hash.as_bytes());
     }
 
     /// A buffer for record `index`: of exact size if the length is known.
@@ -194,6 +200,7 @@ impl Filling {
         let buffer = std::mem::replace(&mut self.buffer, next);
         // An allocation of exact size, by a copy only if the length was not known.
         let bytes = Bytes::from(buffer.into_boxed_slice());
+        self.hash(index, &bytes);
         if index == 0 {
             return self.state().first.set(bytes).is_ok();
         }
@@ -236,7 +243,10 @@ impl Filling {
 
     fn encode(&mut self, whole: bool) -> Bytes {
         if whole || !self.length.is_multiple_of(layout::CHUNK_SIZE) {
-            self.end_chunk();
+            // Of a body of one record, which may not have been full.
+            let rest = std::mem::take(&mut self.buffer);
+            self.end_chunk(&rest);
+            self.buffer = rest;
         }
         let first = self.state().first.get().map_or(&self.buffer[..], |first| first);
         self.draft.encode(first, whole, &self.hashes[0])
