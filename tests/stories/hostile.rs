@@ -1,7 +1,7 @@
 //! Clients and origins that mean ill, or are broken in the same way.
 
 use crate::common::client::{Client, request};
-use crate::common::{Node, Origin, reply, until};
+use crate::common::{Barrier, Node, Origin, reply, until};
 
 const FRESH: &str = "Cache-Control: max-age=60";
 
@@ -401,19 +401,31 @@ async fn frame(client: &mut Client) -> (u8, u8) {
 }
 
 #[tokio::test]
-async fn a_client_is_not_blamed_for_the_silence_of_an_origin_that_does_not_read() {
-    let idle = std::time::Duration::from_millis(200);
-    let body = crate::common::content(9 << 20);
-    let origin = Origin::start().await;
-    origin.script("/x", move |mut exchange| async move {
-        tokio::time::sleep(2 * idle).await;
-        let length = exchange.body().await.len();
-        exchange.send(reply(200, &[], length.to_string())).await;
+async fn a_client_is_not_blamed_for_the_time_before_its_body_is_asked_for() {
+    let (origin, barrier) = (Origin::start().await, Barrier::closed());
+    let held = barrier.clone();
+    origin.script("/slow", move |mut exchange| {
+        let held = held.clone();
+        async move {
+            held.pass().await;
+            exchange.send(reply(200, &["Cache-Control: no-store"], "late")).await;
+            exchange
+        }
+    });
+    origin.script("/x", |mut exchange| async move {
+        let body = exchange.body().await;
+        exchange.send(reply(200, &[], body)).await;
         exchange
     });
-    let node = Node::with(&origin, "[limits]\nidle_timeout = \"200ms\"").await;
-    let length = format!("Content-Length: {}", body.len());
-    let mut client = node.begin("POST", "/x", &[&length]).await;
-    client.send_anyway(&body).await;
-    client.reply("POST").await.assert_is(200, body.len().to_string());
+    let node = Node::with(&origin, "connections_max = 1\n[limits]\nidle_timeout = \"100ms\"").await;
+    let mut first = node.begin("GET", "/slow", &[]).await;
+    until("the only connection to be taken", || origin.count("/slow") == 1).await;
+    let mut client = node.begin("POST", "/x", &["Content-Length: 4", "Expect: 100-continue"]).await;
+    // Longer than a client may be silent, but this one has not been told to go on.
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    barrier.open();
+    first.reply("GET").await.assert_is(200, "late");
+    assert_eq!(client.head().await.map(|head| head.line).as_deref(), Some("HTTP/1.1 100 Continue"));
+    client.send("body").await;
+    client.reply("POST").await.assert_is(200, "body");
 }
