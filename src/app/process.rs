@@ -26,6 +26,10 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Threads of the control runtime.
 const CONTROL_THREADS: usize = 2;
 
+/// Memory of the cache, in bytes, from which huge pages are used: they save a hit some 5 % of its time,
+/// but can hold 60 MiB that nobody uses.
+const HUGE_PAGES_FROM: u64 = 512 << 20;
+
 /// Runs a node until it is told to stop (`shoal run`).
 ///
 /// # Errors
@@ -34,6 +38,9 @@ pub fn run(sources: Sources) -> anyhow::Result<ExitCode> {
     let loaded = config::load(&sources)?;
     let log = logging::init(&loaded.config.log.filter, loaded.config.log.json)?;
     raise_descriptor_limit();
+    if loaded.config.cache.memory < HUGE_PAGES_FROM {
+        avoid_huge_pages();
+    }
     let control_runtime = Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
         .thread_name("shoal-control")
@@ -254,5 +261,12 @@ fn raise_descriptor_limit() {
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         tracing::warn!(%error, current = ?limit.current, "the limit of open descriptors was not raised");
+    }
+}
+
+/// Asks the system for small pages only, so that memory given back is not held by a neighbour.
+fn avoid_huge_pages() {
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        tracing::debug!(%error, "huge pages stay on");
     }
 }
