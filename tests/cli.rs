@@ -46,6 +46,15 @@ fn check_exits_with_2_and_all_mistakes() {
 }
 
 #[test]
+fn check_reads_the_certificates() {
+    let tls =
+        ["--listen-tls", "127.0.0.1:0", "--tls-cert", "/nowhere/cert.pem", "--tls-key", "/nowhere/key.pem"];
+    let output = shoal(&[&["check"][..], &ORIGIN, &tls].concat());
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("/nowhere/cert.pem"), "{}", text(&output.stderr));
+}
+
+#[test]
 fn every_flag_sets_its_key() {
     let flags = [
         ("--listen", "127.0.0.1:1", "listen.http[0]"),

@@ -14,7 +14,7 @@ use crate::serve::{FillTable, Known, Node, Snapshot, Worker};
 use crate::store::{Device, DiskConfig, Store, StoreConfig, StoreError};
 use crate::task::Spawner;
 use crate::telemetry::access::AccessLogError;
-use crate::telemetry::logging::LogHandle;
+use crate::telemetry::logging::{self, LogHandle};
 use crate::telemetry::{AccessLog, Metrics, Outcome, RequestIds, Vocabulary};
 use crate::tls::server::{Certificates, TlsErrors, server_config};
 use arc_swap::ArcSwap;
@@ -232,9 +232,13 @@ impl Assembly {
 
     fn apply(&self, loaded: Loaded) -> Result<Vec<&'static str>, String> {
         let (old, new) = (self.config(), Arc::clone(&loaded.config));
-        crate::tls::server::check(&new).map_err(|error| error.to_string())?;
+        logging::parse(&new.log.filter).map_err(|error| error.to_string())?;
         self.access.reload(&new.log.access, new.log.access_format).map_err(|error| error.to_string())?;
-        self.certificates.reload(&new).map_err(|error| error.to_string())?;
+        if let Err(error) = self.certificates.reload(&new) {
+            // Opened a moment ago; if it cannot be any more, lines are dropped and counted.
+            let _ = self.access.reload(&old.log.access, old.log.access_format);
+            return Err(error.to_string());
+        }
         if let Some(log) = &self.log {
             log.set_filter(&new.log.filter).map_err(|error| error.to_string())?;
         }

@@ -4,6 +4,7 @@ use super::run_args::RunArgs;
 use super::{EXIT_USAGE, print_json, print_line};
 use crate::config::model::Config;
 use crate::config::{self, Source};
+use crate::tls::{self, server::TlsErrors};
 use bytesize::ByteSize;
 use std::process::ExitCode;
 
@@ -27,6 +28,9 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
         }
         Err(errors) => return Err(errors.into()),
     };
+    if let Err(errors) = tls::server::check(&loaded.config) {
+        return report_certificates(&errors, args.json);
+    }
     let set = loaded.origin_of.values().filter(|source| **source != Source::Default).count();
     let config = &loaded.config;
     if args.json {
@@ -44,6 +48,17 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
         print_line(&summary(config, set))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn report_certificates(errors: &TlsErrors, json: bool) -> anyhow::Result<ExitCode> {
+    let mistakes: Vec<String> = errors.0.iter().map(ToString::to_string).collect();
+    if json {
+        let mistakes: Vec<_> = mistakes.iter().map(|what| serde_json::json!({ "what": what })).collect();
+        print_json(&serde_json::json!({ "ok": false, "mistakes": mistakes }))?;
+    } else {
+        mistakes.iter().for_each(|mistake| eprintln!("{mistake}"));
+    }
+    Ok(ExitCode::from(EXIT_USAGE))
 }
 
 fn summary(config: &Config, set: usize) -> String {
