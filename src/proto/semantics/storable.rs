@@ -296,7 +296,7 @@ fn is_useless(response: &ResponseFacts) -> bool {
 }
 
 /// The statuses whose caching rules are known here: the final ones of RFC 9110 §15, and those that
-/// RFC 6585, 7725, 8297, 8470, 4918 and 5842 add without rules of their own.
+/// RFC 4918, 5842, 6585, 7725 and 8470 add without rules of their own.
 const fn is_understood(status: StatusCode) -> bool {
     matches!(
         status.as_u16(),
