@@ -117,6 +117,8 @@ struct Representation {
     status: StatusCode,
     fields: HeaderMap,
     length: Option<u64>,
+    /// Whether its body is still arriving, so that only one part of it can be served as it comes.
+    arriving: bool,
 }
 
 /// Which bytes of it are sent.
@@ -131,8 +133,12 @@ impl Cached {
     pub(super) fn deliver_stored(mut self, verdict: Verdict) -> Answer {
         let (hit, reuse) = self.found.take().expect("plan delivers only what was found");
         let (age, ttl) = age_and_ttl(reuse);
-        let representation =
-            Representation { status: hit.head.status, fields: hit.head.fields(), length: hit.head.length };
+        let representation = Representation {
+            status: hit.head.status,
+            fields: hit.head.fields(),
+            length: hit.head.length,
+            arriving: false,
+        };
         let status = self.stored_status(verdict, &hit, ttl);
         let (part, mut response) = self.reply(representation);
         let length = hit.head.length.unwrap_or(0);
@@ -164,6 +170,7 @@ impl Cached {
             status: arriving.draft.status,
             fields: arriving.draft.fields.clone(),
             length: arriving.draft.length,
+            arriving: true,
         };
         let (part, mut response) = self.reply(representation);
         if verdict == Verdict::Origin {
@@ -210,8 +217,8 @@ impl Cached {
         Answer { outcome: Err(failure), verdict, metrics: Some(self.exchange.metrics), notes: self.notes }
     }
 
-    /// Evaluates conditions and ranges, and makes the head of the reply. A range that cannot be
-    /// served as one part of an arriving body is served as the whole.
+    /// Evaluates conditions and ranges, and makes the head of the reply. Several ranges of a body that
+    /// is still arriving are served as the whole (RFC 9110 §14.2: a server may ignore `Range`).
     fn reply(&self, mut representation: Representation) -> (Part, Response<Body>) {
         let request = &self.exchange.facts;
         let is_ok = representation.status == StatusCode::OK;
@@ -229,6 +236,7 @@ impl Cached {
             Some(length) if is_ok && request.has_range && self.method == Method::GET => {
                 match semantics::ranges(&self.headers, &representation.fields, length) {
                     Ranges::Whole => Part::Whole,
+                    Ranges::Many(_) if representation.arriving => Part::Whole,
                     Ranges::One(range) => Part::One(range),
                     Ranges::Many(ranges) => {
                         let boundary = Boundary::of(self.exchange.worker.nonce());

@@ -247,6 +247,15 @@ async fn a_range_near_the_start_of_a_cold_object_is_served_from_its_fill() {
 }
 
 #[tokio::test]
+async fn several_ranges_of_a_cold_object_are_answered_with_the_whole() {
+    let body = content(100_000);
+    let origin = Origin::start().await;
+    origin.says("/x", reply(200, &[FRESH], &body));
+    let node = Node::before(&origin).await;
+    node.ask("GET", "/x", &["Range: bytes=0-9,200-209"]).await.assert_is(200, &body);
+}
+
+#[tokio::test]
 async fn a_far_range_of_a_cold_object_is_forwarded() {
     let origin = Origin::start().await;
     let place = "Content-Range: bytes 99999990-99999999/100000000";
