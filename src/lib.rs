@@ -9,6 +9,7 @@ pub mod config;
 pub mod front;
 pub mod net;
 pub mod origin;
+pub mod peer;
 pub mod proto;
 pub mod route;
 pub mod serve;

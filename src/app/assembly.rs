@@ -142,6 +142,7 @@ impl Assembly {
             store,
             fills: Arc::new(FillTable::default()),
             known: Known::default(),
+            mesh: None,
             metrics,
             clock,
         });

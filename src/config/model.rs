@@ -2,6 +2,7 @@
 //! so no room checks again. A reload builds a whole new [`Config`] and swaps it.
 
 use crate::proto::semantics::CachePolicy;
+use crate::proto::swarm::Roles;
 use ipnet::IpNet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -27,6 +28,8 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     /// The admin interface; `None` is off.
     pub admin: Option<Admin>,
+    /// The fleet; `None` is a single node.
+    pub peer: Option<Peer>,
     /// Logs.
     pub log: Log,
 }
@@ -38,6 +41,8 @@ pub struct Node {
     pub name: String,
     /// Failure zone, for choosing near peers.
     pub zone: Option<String>,
+    /// What it does in the fleet; an edge unless told otherwise. A node that is no edge serves no clients.
+    pub roles: Roles,
     /// Worker threads; at least 1.
     pub workers: usize,
     /// How long a drain may take before connections are cut.
@@ -214,6 +219,38 @@ pub struct Admin {
     pub listen: SocketAddr,
     /// File with the bearer token.
     pub token_file: Option<PathBuf>,
+}
+
+/// How a node takes part in a fleet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// UDP address on which peers connect, and from which this node connects.
+    pub listen: SocketAddr,
+    /// Address that others are told, as `ip:port` or `host:port`; `listen` if `None`.
+    pub advertise: Option<String>,
+    /// `host:port` of nodes to begin with. A host may have many addresses (headless Service), and a name that
+    /// begins with `_` is looked up as SRV, without a port.
+    pub seeds: Vec<String>,
+    /// Certificate of the cluster's authority.
+    pub ca: PathBuf,
+    /// Where the node's own certificate comes from.
+    pub credentials: Credentials,
+    /// Holdings that the directory of a superpeer keeps at most.
+    pub directory_max: usize,
+}
+
+/// Where a node's certificate comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Credentials {
+    /// From files made by `shoal cert node`, read again when they change.
+    Files(CertificateFiles),
+    /// From a superpeer, which is shown this file's token (`shoal cert token`).
+    Token(PathBuf),
+    /// Made by the node itself, with the authority's key: for superpeers, which then enrol others.
+    Authority {
+        /// The authority's private key.
+        ca_key: PathBuf,
+    },
 }
 
 /// Logs.

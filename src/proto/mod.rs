@@ -1,4 +1,4 @@
-//! What we have agreed with others, as pure values and functions: with clients (RFC 9110, 9111),
+//! What we have agreed with others, as pure values and functions: with clients (RFC 9110, 9111), with peers (wire),
 //! and with our future self (bytes on disk).
 //!
 //! Nothing in this room opens a socket or a file, reads a clock, takes a lock, draws a random
@@ -11,5 +11,7 @@ pub mod object;
 pub mod plan;
 pub mod segment;
 pub mod semantics;
+pub mod swarm;
 pub mod time;
 pub mod verdict;
+pub mod wire;

@@ -158,7 +158,9 @@ impl Cached {
         let Fetching::Arriving(arriving, reader) = fetching else {
             unreachable!("plan delivers a fill only after one streams")
         };
-        self.note_origin(&arriving.server, arriving.draft.status);
+        if let Some(server) = &arriving.server {
+            self.note_origin(server, arriving.draft.status);
+        }
         let ttl = self.lifetime_left(&arriving);
         let mut status = self.forwarded_status().stored().ttl(ttl).detail("origin");
         if verdict == Verdict::Origin {

@@ -13,6 +13,7 @@ use crate::proto::plan::FetchReason;
 use crate::proto::semantics::{
     self, CachePolicy, ContentRange, NotStorable, RequestFacts, ResponseFacts, StoreReason, Vary, VaryList,
 };
+use crate::proto::verdict::Source;
 use crate::store::{Filling, Hit};
 use crate::telemetry::{SiteMetrics, enter};
 use futures_util::FutureExt;
@@ -250,7 +251,9 @@ async fn store(
     worker.node.known.storable(object, vary.clone());
     let filling = worker.node.store.begin(draft.clone());
     let partial = filling.partial();
-    let arriving = Arc::new(Arriving { draft, withheld, facts, vary, partial, server: fetched.server });
+    let server = Some(fetched.server);
+    let arriving =
+        Arc::new(Arriving { draft, withheld, facts, vary, partial, source: Source::Origin, server });
     leader.stream(Arc::clone(&arriving));
     pump(leader, arriving, filling, body, &asking.metrics).await;
 }
@@ -357,7 +360,7 @@ pub(super) async fn range_from(
         }
     }
     metrics.origin_fetches.inc(FetchReason::Laggard as usize);
-    let fetched = worker.origins.fetch(&site.origin, request, Some(&arriving.server)).await.ok()?;
+    let fetched = worker.origins.fetch(&site.origin, request, arriving.server.as_ref()).await.ok()?;
     let headers = fetched.response.headers();
     let range = headers.get(CONTENT_RANGE).and_then(semantics::parse_content_range);
     let starts = matches!(range, Some(ContentRange::Satisfied { range, .. }) if range.start == offset);

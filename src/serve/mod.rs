@@ -24,6 +24,7 @@ use crate::body::Body;
 use crate::clock::Clock;
 use crate::config::model::{Config, Site};
 use crate::origin::{Fetched, Origins};
+use crate::peer::Mesh;
 use crate::proto::key::{Scheme, VariantId};
 use crate::proto::plan::{self, Event, FetchReason, Filled, How, Miss, Step, Tier};
 use crate::proto::semantics::{self, RequestFacts, Reuse, Stored, VaryList};
@@ -73,6 +74,8 @@ pub struct Node {
     pub fills: Arc<FillTable>,
     /// What is remembered of keys.
     pub known: Known,
+    /// The swarm, if this node is part of a fleet.
+    pub mesh: Option<Mesh>,
     /// Metric handles.
     pub metrics: Arc<Metrics>,
     /// Time.
@@ -334,6 +337,7 @@ impl Cached {
             Outcome::NotStored(server_error) => {
                 self.filled(Filled::NotStored { server_error }, Fetching::Nothing)
             }
+            Outcome::Unfit => self.filled(Filled::Unfit, Fetching::Nothing),
             Outcome::Failed(failure) => self.filled(Filled::Failed, Fetching::Failed(failure)),
         }
     }

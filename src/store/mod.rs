@@ -65,6 +65,8 @@ pub enum StoreError {
 /// The names of the request fields that an object varies by, in the order of its `Vary`.
 pub use crate::proto::semantics::VaryList;
 
+pub use crate::proto::swarm::{Changes, Holding};
+
 /// What the index knows of a request's object.
 pub enum Lookup {
     /// A version whose head is in memory. Its freshness is the caller's to judge.
@@ -153,6 +155,33 @@ impl Store {
     /// All mean a miss; what was damaged is forgotten.
     pub async fn load(&self, on_disk: OnDisk) -> Result<Hit, LoadError> {
         self.0.load(on_disk).await
+    }
+
+    /// Looks an object up for a peer, which is given no other than it asks for: `variant_of` maps the object's
+    /// Vary list to the variant that the peer names, if it knows that list. The key is the peer's to compare.
+    pub fn find(&self, _object: ObjectId, _variant_of: impl FnOnce(&VaryList) -> VariantId) -> Lookup {
+        todo!()
+    }
+
+    /// BLAKE3 of each chunk of a stored version.
+    pub fn chunk_hashes(&self, _hit: &Hit) -> Option<Arc<[[u8; 32]]>> {
+        todo!()
+    }
+
+    /// Begins to note what is added and removed, for [`changes`](Self::changes).
+    pub fn watch(&self) {
+        todo!()
+    }
+
+    /// Takes what was added and removed since the last call, at most `max` of each; nothing personal.
+    pub fn changes(&self, _max: usize) -> Changes {
+        todo!()
+    }
+
+    /// A part of what is stored, nothing personal, from `cursor` on; 0 begins. Returns also the next cursor, `None` at
+    /// the end. What changes meanwhile is in [`changes`](Self::changes).
+    pub fn holdings(&self, _cursor: u64, _max: usize) -> (Vec<Holding>, Option<u64>) {
+        todo!()
     }
 
     /// The Vary list of an object, if something is stored of it and it varies.

@@ -2,4 +2,5 @@
 //! origins.
 
 pub mod client;
+pub mod cluster;
 pub mod server;

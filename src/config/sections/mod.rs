@@ -62,6 +62,7 @@ pub(super) fn validate(raw: RawConfig, tree: &Node) -> Result<Config, Vec<Mistak
         trusted: raw.trusted_networks.into_iter().map(|network| network.0).collect(),
         metrics: raw.metrics.validate(),
         admin: raw.admin.validate(check_mut),
+        peer: None,
         log: raw.log.validate(check_mut),
         listen: raw.listen.validate(),
     };

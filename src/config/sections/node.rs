@@ -36,6 +36,12 @@ impl RawNode {
         check.require(self.zone.as_deref().is_none_or(is_name), "node.zone", rule);
         let range = 1..=WORKERS_MAX;
         check.require(range.contains(&self.workers), "node.workers", format!("expected 1 to {WORKERS_MAX}"));
-        Node { name: self.name, zone: self.zone, workers: self.workers, drain_timeout: self.drain_timeout.0 }
+        Node {
+            name: self.name,
+            zone: self.zone,
+            roles: crate::proto::swarm::Roles::EDGE,
+            workers: self.workers,
+            drain_timeout: self.drain_timeout.0,
+        }
     }
 }

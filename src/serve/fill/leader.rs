@@ -1,6 +1,6 @@
 //! The writing end of a fill.
 
-use super::{Arriving, Fill, FillTable, LAGGARD_WAIT, Phase, WINDOW_BYTES};
+use super::{Arriving, Fill, FillTable, LAGGARD_WAIT, Phase, Under, WINDOW_BYTES};
 use crate::origin::Fetched;
 use crate::serve::deliver::Failure;
 use crate::store::Hit;
@@ -92,6 +92,43 @@ impl Leader {
     /// The body failed.
     pub fn broken(mut self, arriving: Arc<Arriving>, why: &'static str) {
         self.end(Phase::Broken(arriving, why));
+    }
+
+    /// Says on what ground it fetches; readers that wait for that are woken.
+    pub fn under(&self, under: Under) {
+        let mut state = self.fill.state.lock();
+        state.under = under;
+        let wakers = state.wake();
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// The body comes from a peer: nothing counts as checked until [`checked`](Self::checked) says so. To be
+    /// called before [`stream`](Self::stream).
+    pub fn distrust(&self) {
+        self.fill.state.lock().checked = Some(0);
+    }
+
+    /// The next chunk, which ends at body offset `end`, is complete, and `hash` is its own. Readers are woken.
+    pub fn checked(&self, end: u64, hash: [u8; 32]) {
+        let mut state = self.fill.state.lock();
+        state.hashes.push(hash);
+        if let Some(checked) = &mut state.checked {
+            *checked = end;
+        }
+        let wakers = state.wake();
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// A peer's response turned out to be of another variant than was sought: readers plan anew.
+    pub fn unfit(mut self) {
+        self.end(Phase::Unfit);
+    }
+
+    /// A peer says that the response may not be stored: those who wait go alone.
+    pub fn not_stored_elsewhere(mut self, server_error: bool) {
+        self.end(Phase::NotStored { server_error });
     }
 
     /// The origin said that the stored version is still good.

@@ -6,6 +6,7 @@
 //!         │             └─ Broken          the body failed: readers are cut
 //!         ├─ Refreshed                     304: the stored version lives on
 //!         ├─ NotStored                     the initiator takes the response, others go alone
+//!         ├─ Unfit                         a peer's response is of another variant: readers plan anew
 //!         └─ Failed                        no response
 //! ```
 //! A fill belongs to this table and to its leader task, not to the client that began it: that
@@ -26,6 +27,8 @@ use crate::origin::Fetched;
 use crate::proto::key::{ObjectId, VariantId};
 use crate::proto::object::HeadDraft;
 use crate::proto::semantics::{ResponseFacts, VaryList};
+use crate::proto::swarm::Token;
+use crate::proto::verdict::Source;
 use crate::store::{Hit, Partial};
 use bytes::Bytes;
 use hashbrown::HashMap;
@@ -181,8 +184,11 @@ pub struct Arriving {
     pub vary: Option<VaryList>,
     /// Finished records, for readers that fell behind.
     pub partial: Partial,
-    /// The server that it comes from: ranges of this version are asked of it alone.
-    pub server: crate::config::model::OriginServer,
+    /// Where it comes from.
+    pub source: Source,
+    /// The server that it comes from, if it comes from the origin: ranges of this version are asked of it
+    /// alone.
+    pub server: Option<crate::config::model::OriginServer>,
 }
 
 #[derive(Clone)]
@@ -193,6 +199,7 @@ enum Phase {
     Broken(Arc<Arriving>, &'static str),
     Refreshed(Hit),
     NotStored { server_error: bool },
+    Unfit,
     Failed(Failure),
 }
 
@@ -205,9 +212,29 @@ struct State {
     start: u64,
     /// Body offset behind the last byte of `pieces`.
     end: u64,
+    /// Under which lease it is fetched, as its leader was told.
+    under: Under,
+    /// Body offset up to which content was compared with its hash; `None` if it needs no check, since it
+    /// comes from the origin.
+    checked: Option<u64>,
+    /// BLAKE3 of the complete chunks so far, for those who relay.
+    hashes: Vec<[u8; 32]>,
     slots: Vec<Option<Slot>>,
     readers: usize,
     leader: Option<Waker>,
+}
+
+/// On what ground a fill fetches, which says who may wait for it (`serve::supply`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Under {
+    /// Not decided yet.
+    Undecided,
+    /// It asks the origin without a lease.
+    Origin,
+    /// It asks the origin under this lease, or follows one who does.
+    Lease(Token),
+    /// It reads what a peer has stored, or asks the home edge.
+    Peer,
 }
 
 /// One reader's place.
@@ -224,6 +251,9 @@ impl Fill {
             pieces: VecDeque::new(),
             start: 0,
             end: 0,
+            under: Under::Undecided,
+            checked: None,
+            hashes: Vec::new(),
             slots: Vec::new(),
             readers: 0,
             leader: None,

@@ -1,6 +1,6 @@
 //! The reading end of a fill.
 
-use super::{Arriving, Fill, Phase, READERS_MAX, Slot, State, WINDOW_BYTES};
+use super::{Arriving, Fill, Phase, READERS_MAX, Slot, State, Under, WINDOW_BYTES};
 use crate::origin::Fetched;
 use crate::serve::deliver::Failure;
 use crate::store::Hit;
@@ -21,6 +21,8 @@ pub enum Outcome {
     Own(Box<Fetched>, bool),
     /// The response is somebody else's; the flag says that it is a server error.
     NotStored(bool),
+    /// It is of another variant, or nothing to be used: plan anew.
+    Unfit,
     /// There was no response.
     Failed(Failure),
 }
@@ -86,9 +88,40 @@ impl Reader {
                 Some(own) => Outcome::Own(own, server_error),
                 None => Outcome::NotStored(server_error),
             },
+            Phase::Unfit => Outcome::Unfit,
             Phase::Failed(failure) => Outcome::Failed(failure),
         };
         Poll::Ready(outcome)
+    }
+
+    /// On what ground the fill fetches, as soon as that is decided or it has ended.
+    pub fn poll_under(&self, cx: &Context<'_>) -> Poll<Under> {
+        let mut state = self.fill.state.lock();
+        if state.under == Under::Undecided && matches!(state.phase, Phase::Asking) {
+            state.park(self.slot, cx);
+            return Poll::Pending;
+        }
+        Poll::Ready(state.under)
+    }
+
+    /// Waits until the content up to body offset `offset` was compared with its hash, as far as it needs
+    /// that. `Err` says why it never will.
+    pub fn poll_checked(&self, offset: u64, cx: &Context<'_>) -> Poll<Result<(), &'static str>> {
+        let mut state = self.fill.state.lock();
+        match state.phase {
+            _ if state.checked.is_none_or(|checked| checked >= offset) => Poll::Ready(Ok(())),
+            Phase::Streaming(_) => {
+                state.park(self.slot, cx);
+                Poll::Pending
+            }
+            Phase::Broken(_, why) => Poll::Ready(Err(why)),
+            _ => Poll::Ready(Err("not checked")),
+        }
+    }
+
+    /// BLAKE3 of chunk `index`, once it is complete and checked.
+    pub fn chunk_hash(&self, index: u32) -> Option<[u8; 32]> {
+        self.fill.state.lock().hashes.get(index as usize).copied()
     }
 
     /// Moves this reader to body offset `offset`, before its first read.
