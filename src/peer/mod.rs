@@ -3,6 +3,8 @@
 //! `serve`, what the directory answers in `proto::swarm`.
 
 mod exchange;
+mod link;
+mod members;
 mod mesh;
 
 pub use exchange::{AskError, Exchange};

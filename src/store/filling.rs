@@ -119,6 +119,11 @@ impl Filling {
         self.lost || self.state().is_superseded() || self.state().body().is_some_and(|body| body.is_broken())
     }
 
+    /// BLAKE3 of the chunks that are complete so far; also of a version that is [lost](Self::is_lost).
+    pub fn hashes(&self) -> &[[u8; 32]] {
+        &self.hashes
+    }
+
     /// A reader of the records that are finished.
     pub fn partial(&self) -> Partial {
         Partial(self.state().clone())

@@ -1,10 +1,12 @@
 //! The swarm, without its sockets: who is who, where an object's directory and home are, what the
 //! directory knows and answers, and how an edge seeks an object.
 
+mod directory;
 mod node;
 mod query;
 mod rendezvous;
 
+pub use directory::{Directory, DirectoryAction, DirectoryStats};
 pub use node::{Member, NodeId, Roles};
 pub use query::{Changes, Ending, Finding, Holding, Party, Place, Query, Token};
 pub use rendezvous::{home, top_two};
