@@ -9,7 +9,7 @@ async fn the_figures_agree_with_the_origins() {
     let spawner = Spawner::current();
     let args = origin::Args { listen: "127.0.0.1:0".parse().unwrap(), rate: None, delay: 0, workers: None };
     let origin = origin::start(&args, Clock::system(), &spawner).unwrap();
-    let place = Place { origin, edge: origin, metrics: None };
+    let place = Place { origin, edges: vec![Edge { http: origin, metrics: None, admin: None }] };
     let mut stage = Stage::new("/bin/sh".into()).unwrap();
     stage.children.start("edge", &["-c", "echo ready; exec sleep 1000"]).await.unwrap();
     let trace = Arc::new(generate(3, 50));
@@ -37,7 +37,7 @@ async fn an_edge_that_ends_ends_the_demo() {
     let spawner = Spawner::current();
     let args = origin::Args { listen: "127.0.0.1:0".parse().unwrap(), rate: None, delay: 0, workers: None };
     let origin = origin::start(&args, Clock::system(), &spawner).unwrap();
-    let place = Place { origin, edge: origin, metrics: None };
+    let place = Place { origin, edges: vec![Edge { http: origin, metrics: None, admin: None }] };
     let mut stage = Stage::new("/bin/sh".into()).unwrap();
     stage.children.start("edge", &["-c", "echo ready; exit 1"]).await.unwrap();
     let trace = Arc::new(generate(3, 50));
@@ -65,7 +65,7 @@ async fn the_edge_is_started_after_its_origin_with_its_cache_in_the_folder() {
     let addr = origin::start(&args, Clock::system(), &spawner).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let mut stage = Stage::new(stand_in(folder.path(), addr)).unwrap();
-    let args = Args { duration: Duration::from_millis(100), trace: None, seed: 1, json: true };
+    let args = Args { duration: Duration::from_millis(100), edges: 1, trace: None, seed: 1, json: true };
     let result = stage.perform(&args, Arc::new(generate(1, 20)), Path::new("/the/folder")).await;
     stage.end().await;
     assert_eq!(format!("{:?}", result.unwrap()), format!("{:?}", ExitCode::SUCCESS));

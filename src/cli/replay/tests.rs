@@ -1,5 +1,6 @@
 //! The replay against origins and broken proxies on loopback.
 
+use super::engine::Verify;
 use super::*;
 use crate::cli::origin;
 use crate::net::{Listener, Stream, Tcp, Transport};
@@ -101,7 +102,7 @@ async fn run(targets: &[SocketAddr], concurrency: usize, spawner: &Spawner) -> R
         list.push(Target::resolve(&format!("http://{addr}")).await.unwrap());
     }
     let trace = Arc::new(Trace::from_requests(OBJECTS).unwrap());
-    let load = Load { trace, targets: list, concurrency, requests: Some(4), verify: true };
+    let load = Load { trace, targets: list, concurrency, requests: Some(4), verify: Verify::All };
     let engine = Engine::start(load, Clock::system(), spawner);
     engine.finished().await;
     Report::of(&engine)
@@ -202,7 +203,7 @@ async fn a_replay_without_any_target_ends() {
     let spawner = Spawner::current();
     let trace = Arc::new(Trace::from_requests(OBJECTS).unwrap());
     let target = Target::resolve(&format!("http://{}", refusing())).await.unwrap();
-    let load = Load { trace, targets: vec![target], concurrency: 2, requests: Some(4), verify: true };
+    let load = Load { trace, targets: vec![target], concurrency: 2, requests: Some(4), verify: Verify::All };
     let engine = Engine::start(load, Clock::simulated(crate::proto::time::Wall::default()), &spawner);
     engine.finished().await;
     let report = Report::of(&engine);
@@ -217,7 +218,7 @@ async fn a_stopped_replay_finishes_what_is_in_flight() {
     let addr = broken_proxy(&spawner, |_| Fault::None);
     let trace = Arc::new(Trace::from_requests(OBJECTS).unwrap());
     let target = Target::resolve(&format!("http://{addr}")).await.unwrap();
-    let load = Load { trace, targets: vec![target], concurrency: 1, requests: None, verify: true };
+    let load = Load { trace, targets: vec![target], concurrency: 1, requests: None, verify: Verify::All };
     let engine = Engine::start(load, Clock::system(), &spawner);
     while engine.tally(|tally| tally.requests) < 9 {
         tokio::task::yield_now().await;
