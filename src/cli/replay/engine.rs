@@ -44,7 +44,7 @@ pub(crate) enum Verify {
 }
 
 impl Verify {
-    const fn covers(self, worker: usize) -> bool {
+    pub(super) const fn covers(self, worker: usize) -> bool {
         match self {
             Self::Nobody => false,
             Self::All => true,

@@ -143,6 +143,25 @@ async fn verdicts_and_latencies_are_reported() {
 }
 
 #[tokio::test]
+async fn two_runs_are_reported_together() {
+    let report = check(|_| Fault::None).await;
+    let earlier = check(at(0, Fault::Flip)).await;
+    let latency = report.latency.max_us;
+    let both = report.clone().after(&earlier);
+    assert_eq!((both.requests, both.mismatches, both.unique_bytes), (8, 1, 2 * report.unique_bytes));
+    assert_eq!((both.bytes, both.latency.max_us), (report.bytes + earlier.bytes, latency));
+    assert_eq!(both.verdicts["other"], 7);
+    assert_eq!(both.served_bytes.origin, both.bytes);
+    assert!(!both.passed() && both.examples == earlier.examples);
+}
+
+#[test]
+fn one_worker_in_so_many_checks_bodies() {
+    let covered = |verify: Verify| (0..21).filter(|worker| verify.covers(*worker)).count();
+    assert_eq!([Verify::Nobody, Verify::All, Verify::OneIn(10)].map(covered), [0, 21, 3]);
+}
+
+#[tokio::test]
 async fn one_flipped_bit_fails_the_replay() {
     let report = check(at(1, Fault::Flip)).await;
     assert_eq!((report.mismatches, report.errors, report.requests), (1, 0, 4));
