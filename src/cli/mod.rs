@@ -6,6 +6,7 @@
 //! is a choice; the rest goes to standard error.
 
 mod admin;
+mod cert;
 mod check;
 mod config_cmd;
 pub mod demo;
@@ -45,6 +46,9 @@ enum Command {
     /// Show the effective configuration, or its schema.
     #[command(subcommand)]
     Config(config_cmd::Command),
+    /// Make and show the cluster's certificates and join tokens.
+    #[command(subcommand)]
+    Cert(cert::Command),
     /// Ask a running node why the next request for a URL would hit or miss.
     Explain(explain::Args),
     /// Show the fleet as a running node sees it.
@@ -63,6 +67,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => demo::main(args),
         Command::Check(args) => check::main(&args),
         Command::Config(command) => config_cmd::main(&command),
+        Command::Cert(command) => cert::main(&command),
         Command::Explain(args) => explain::main(&args),
         Command::Peers(args) => peers::main(&args),
         Command::Origin(args) => origin::main(args),
