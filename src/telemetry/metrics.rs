@@ -1,6 +1,7 @@
 //! All metrics of a node, as handles that are resolved once.
 
 use super::labels::{HandshakeFailure, HttpVersion, ListenerKind, Outcome, PerLabel, Shed, StatusClass};
+use super::mesh::MeshMetrics;
 use super::process::ProcessMetrics;
 use super::registry::{Families, Family, Registry, Samples};
 use crate::clock::Clock;
@@ -43,6 +44,8 @@ pub struct Vocabulary {
 pub struct Metrics {
     /// Handles that belong to no site.
     pub node: NodeMetrics,
+    /// Handles of the node's part in the swarm.
+    pub mesh: MeshMetrics,
     /// Handles for requests that no site takes, so that each request is counted once.
     pub unrouted: Arc<SiteMetrics>,
     registry: Registry,
@@ -66,6 +69,7 @@ impl Metrics {
         let families = SiteFamilies::new(&registry);
         Arc::new(Self {
             node: NodeMetrics::new(&registry, vocabulary.refusal),
+            mesh: MeshMetrics::new(&registry),
             unrouted: Arc::new(SiteMetrics::new(&families, SITE_NONE, &vocabulary)),
             families,
             registry,

@@ -9,13 +9,18 @@
 pub mod access;
 mod labels;
 pub mod logging;
+mod mesh;
 mod metrics;
 mod process;
 mod registry;
 mod request_id;
 
 pub use access::{AccessLog, AccessRecord};
-pub use labels::{HandshakeFailure, HttpVersion, Label, ListenerKind, Outcome, PerLabel, Shed, StatusClass};
+pub use labels::{
+    HandshakeFailure, HttpVersion, Label, ListenerKind, LookupAnswer, Outcome, AskRefusal, PerLabel, Shed,
+    StatusClass,
+};
+pub use mesh::MeshMetrics;
 pub use metrics::{CounterByReason, Entered, Metrics, NodeMetrics, SiteMetrics, Vocabulary, enter};
 pub use registry::Samples;
 pub use request_id::{RequestId, RequestIds};
