@@ -92,6 +92,27 @@ label! {
     }
 }
 label! {
+    /// Why a peer and this node did not come together. Whichever end refused, both see the like.
+    PeerRefusal {
+        /// The certificate was made by another authority.
+        OtherCluster = "other_cluster",
+        /// The certificate has expired.
+        Expired = "expired",
+        /// The certificate will be valid later, or the clock is behind.
+        NotYetValid = "not_yet_valid",
+        /// None was shown.
+        NoCertificate = "no_certificate",
+        /// The certificate does not let the node be what it says it is.
+        WrongRole = "wrong_role",
+        /// The certificate is of the cluster, and not one of a node.
+        NotANode = "not_a_node",
+        /// No agreement: protocol, version, or bytes that are not TLS.
+        Protocol = "protocol",
+        /// Anything else; often the other end is gone.
+        Other = "other",
+    }
+}
+label! {
     /// Whether an operation did what it should.
     Outcome {
         /// It did.

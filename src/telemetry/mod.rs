@@ -15,7 +15,9 @@ mod registry;
 mod request_id;
 
 pub use access::{AccessLog, AccessRecord};
-pub use labels::{HandshakeFailure, HttpVersion, Label, ListenerKind, Outcome, PerLabel, Shed, StatusClass};
+pub use labels::{
+    HandshakeFailure, HttpVersion, Label, ListenerKind, Outcome, PeerRefusal, PerLabel, Shed, StatusClass,
+};
 pub use metrics::{CounterByReason, Entered, Metrics, NodeMetrics, SiteMetrics, Vocabulary, enter};
 pub use registry::Samples;
 pub use request_id::{RequestId, RequestIds};
