@@ -8,6 +8,7 @@
 
 pub mod access;
 mod labels;
+mod links;
 pub mod logging;
 mod metrics;
 mod process;
@@ -15,7 +16,11 @@ mod registry;
 mod request_id;
 
 pub use access::{AccessLog, AccessRecord};
-pub use labels::{HandshakeFailure, HttpVersion, Label, ListenerKind, Outcome, PerLabel, Shed, StatusClass};
+pub use labels::{
+    HandshakeFailure, HttpVersion, Label, LinkRefusal, ListenerKind, Outcome, PerLabel, Shed, StatusClass,
+    StreamRefusal,
+};
+pub use links::LinkMetrics;
 pub use metrics::{CounterByReason, Entered, Metrics, NodeMetrics, SiteMetrics, Vocabulary, enter};
 pub use registry::Samples;
 pub use request_id::{RequestId, RequestIds};
