@@ -92,6 +92,7 @@ label! {
     }
 }
 label! {
+<<<<<<< HEAD
     /// Why a peer and this node did not come together. Whichever end refused, both see the like.
     PeerRefusal {
         /// The certificate was made by another authority.
@@ -110,6 +111,39 @@ label! {
         Protocol = "protocol",
         /// Anything else; often the other end is gone.
         Other = "other",
+=======
+    /// Why no connection came about between two nodes.
+    LinkRefusal {
+        /// It was not done in time.
+        Timeout = "timeout",
+        /// The connection was lost or reset.
+        Closed = "closed",
+        /// This node refuses the other's certificate.
+        Certificate = "certificate",
+        /// The other node refuses this one.
+        RefusedByPeer = "refused_by_peer",
+        /// No agreement in TLS, an unknown protocol name, or a message that is not a hello.
+        Protocol = "protocol",
+        /// The two speak no common version of the wire.
+        Version = "version",
+        /// Another node answered than the one expected.
+        Identity = "identity",
+        /// The node reached itself, as is usual where it is among its own seeds.
+        Itself = "self",
+        /// The limit of connections is reached.
+        Full = "full",
+    }
+}
+label! {
+    /// Why a stream that a peer opened was refused.
+    StreamRefusal {
+        /// No question came in time.
+        Timeout = "timeout",
+        /// What came is no question that this node knows.
+        Protocol = "protocol",
+        /// More questions wait than may.
+        Busy = "busy",
+>>>>>>> quic
     }
 }
 label! {

@@ -8,6 +8,7 @@
 
 pub mod access;
 mod labels;
+mod links;
 pub mod logging;
 mod metrics;
 mod process;
@@ -16,8 +17,10 @@ mod request_id;
 
 pub use access::{AccessLog, AccessRecord};
 pub use labels::{
-    HandshakeFailure, HttpVersion, Label, ListenerKind, Outcome, PeerRefusal, PerLabel, Shed, StatusClass,
+    HandshakeFailure, HttpVersion, Label, LinkRefusal, ListenerKind, Outcome, PeerRefusal, PerLabel, Shed,
+    StatusClass, StreamRefusal,
 };
+pub use links::LinkMetrics;
 pub use metrics::{CounterByReason, Entered, Metrics, NodeMetrics, SiteMetrics, Vocabulary, enter};
 pub use registry::Samples;
 pub use request_id::{RequestId, RequestIds};
