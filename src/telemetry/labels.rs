@@ -92,7 +92,6 @@ label! {
     }
 }
 label! {
-<<<<<<< HEAD
     /// Why a peer and this node did not come together. Whichever end refused, both see the like.
     PeerRefusal {
         /// The certificate was made by another authority.
@@ -111,7 +110,9 @@ label! {
         Protocol = "protocol",
         /// Anything else; often the other end is gone.
         Other = "other",
-=======
+    }
+}
+label! {
     /// Why no connection came about between two nodes.
     LinkRefusal {
         /// It was not done in time.
@@ -143,7 +144,6 @@ label! {
         Protocol = "protocol",
         /// More questions wait than may.
         Busy = "busy",
->>>>>>> quic
     }
 }
 label! {
