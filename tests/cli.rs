@@ -70,14 +70,47 @@ fn every_flag_sets_its_key() {
         ("--workers", "5", "node.workers"),
         ("--profile", "rfc", "cache.profile"),
         ("--access-log", "-", "log.access"),
+        ("--name", "n", "node.name"),
+        ("--zone", "z", "node.zone"),
+        ("--role", "edge", "node.roles[0]"),
+        ("--peer-listen", "127.0.0.1:6", "peer.listen"),
+        ("--peer-advertise", "a:7", "peer.advertise"),
+        ("--peer-seed", "s:8", "peer.seeds[0]"),
+        ("--peer-ca", "/ca", "peer.ca"),
+        ("--peer-cert", "/node-cert", "peer.cert"),
+        ("--peer-key", "/node-key", "peer.key"),
     ];
     let args: Vec<&str> = flags.iter().flat_map(|(flag, value, _)| [*flag, *value]).collect();
     let shown = json(&shoal(&[&["config", "show", "--json"][..], &args].concat()));
-    for (flag, value, key) in flags {
-        let shown = shown.as_array().and_then(|all| all.iter().find(|shown| shown["key"] == key));
-        let shown = shown.unwrap_or_else(|| panic!("{key} is shown"));
-        assert_eq!((&shown["value"], &shown["source"]["name"]), (&value.into(), &flag.into()));
+    check_shown(&shown, &flags);
+
+    // A node has one kind of credentials.
+    let fleet = ["--role", "superpeer", "--peer-listen", "127.0.0.1:0", "--peer-ca", "/ca"];
+    for (flag, key) in [("--peer-token-file", "peer.join_token_file"), ("--peer-ca-key", "peer.ca_key")] {
+        let shown = json(&shoal(&[&["config", "show", "--json"][..], &fleet, &[flag, "/file"]].concat()));
+        check_shown(&shown, &[(flag, "/file", key)]);
     }
+}
+
+#[track_caller]
+fn check_shown(shown: &serde_json::Value, flags: &[(&str, &str, &str)]) {
+    for (flag, value, key) in flags {
+        let shown = shown.as_array().and_then(|all| all.iter().find(|shown| shown["key"] == *key));
+        let shown = shown.unwrap_or_else(|| panic!("{key} is shown"));
+        assert_eq!((&shown["value"], &shown["source"]["name"]), (&(*value).into(), &(*flag).into()));
+    }
+}
+
+#[test]
+fn check_tells_of_the_fleet() {
+    let fleet =
+        ["--peer-listen", "127.0.0.1:7400", "--peer-seed", "a:7400", "--peer-ca", "/ca", "--name", "n"];
+    let superpeer = ["--role", "superpeer", "--peer-ca-key", "/key"];
+    let output = shoal(&[&["check"][..], &fleet, &superpeer].concat());
+    assert_eq!(
+        (text(&output.stdout), text(&output.stderr)),
+        ("ok: superpeer of a fleet on 127.0.0.1:7400, 1 seed; 6 values set\n".to_owned(), String::new())
+    );
 }
 
 #[test]

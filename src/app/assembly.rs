@@ -1,5 +1,6 @@
 //! A node, assembled.
 
+use super::stock::Stock;
 use crate::admin::{Phase, Readiness};
 use crate::clock::Clock;
 use crate::config::model::Config;
@@ -7,6 +8,7 @@ use crate::config::{ConfigErrors, Loaded};
 use crate::front::{Door, Front, Gate};
 use crate::net::Net;
 use crate::origin::{FailureKind, OriginShared, Origins, Resolver};
+use crate::peer::{Mesh, MeshError, MeshStart};
 use crate::proto::plan::FetchReason;
 use crate::proto::semantics::NotStorable;
 use crate::route::Refusal;
@@ -48,6 +50,9 @@ pub enum BuildError {
     /// No TLS settings can be made.
     #[error("TLS settings")]
     Tls(#[from] rustls::Error),
+    /// The node cannot take its part in the fleet.
+    #[error(transparent)]
+    Peer(#[from] MeshError),
     /// The access log cannot be opened.
     #[error(transparent)]
     AccessLog(#[from] AccessLogError),
@@ -136,13 +141,23 @@ impl Assembly {
         let Surroundings { net, device, resolver, .. } = surroundings;
         let store = Store::open(store_config(&config), device, clock, control).await?;
         let origins = OriginShared::new(Arc::clone(&net), clock, control.clone(), resolver);
+        let mesh = if config.peer.is_some() {
+            let net = Arc::clone(&net);
+            let (config, metrics) = (Arc::clone(&config), Arc::clone(&metrics));
+            let inventory = Stock::watch(&store);
+            let spawner = control.clone();
+            Some(Mesh::start(MeshStart { config, net, clock, spawner, metrics, inventory }).await?)
+        } else {
+            None
+        };
+        let (mesh, _requests) = mesh.unzip();
         metrics.node.config_loaded(Outcome::Success, clock.now().wall.as_secs());
         let node = Arc::new(Node {
             snapshot: ArcSwap::from_pointee(Snapshot::new(config, &metrics)),
             store,
             fills: Arc::new(FillTable::default()),
             known: Known::default(),
-            mesh: None,
+            mesh,
             metrics,
             clock,
         });
@@ -251,6 +266,14 @@ impl Assembly {
         Ok(waiting)
     }
 
+    /// Tells the fleet that this node leaves, so that nobody waits for it any more; bounded. What peers are being sent
+    /// goes on. Nothing to do for a single node.
+    pub async fn leave(&self) {
+        if let Some(mesh) = &self.node.mesh {
+            mesh.leave().await;
+        }
+    }
+
     /// Ends new connections and lets those that are open finish their requests.
     pub fn begin_drain(&self) {
         self.readiness.enter(Phase::Draining);
@@ -269,9 +292,12 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     let cache = (old.cache.memory, &old.cache.disks) != (new.cache.memory, &new.cache.disks);
     let admin = |config: &Config| config.admin.as_ref().map(|admin| (admin.listen, admin.token_file.clone()));
     let changed = [
+        ("node.roles", old.node.roles != new.node.roles),
+        ("node.zone", old.node.zone != new.node.zone),
         ("node.workers", old.node.workers != new.node.workers),
         ("listen", listen),
         ("cache", cache),
+        ("peer", old.peer != new.peer),
         ("metrics", old.metrics != new.metrics),
         ("admin", admin(old) != admin(new)),
     ];

@@ -54,9 +54,11 @@ pub fn run(sources: Sources) -> anyhow::Result<ExitCode> {
             device: Arc::new(FileDevice),
             resolver: Resolver::system(),
         };
-        let workers_count = loaded.config.node.workers;
+        // Who is no edge serves no clients.
+        let workers_count = if loaded.config.node.roles.edge { loaded.config.node.workers } else { 0 };
         let assembly = Assembly::build(loaded, surroundings, &control, Some(log)).await?;
         let mut opened = Opened::default();
+        opened.0.extend(assembly.node.mesh.iter().map(|mesh| ("peer", mesh.me().address)));
         let workers = start_workers(&assembly, workers_count, &mut opened)?;
         // Stopped last, so that a drain can be watched.
         let watchers = Spawner::current();
@@ -226,6 +228,8 @@ async fn serve_until_told(assembly: &Arc<Assembly>, sources: &Sources, mut signa
 async fn finish(assembly: &Arc<Assembly>, workers: Vec<WorkerThread>, control: &Spawner) {
     let limit = assembly.config().node.drain_timeout;
     let drained = async {
+        // At once, since peers who are named this node would wait for what it does not begin any more.
+        assembly.leave().await;
         for worker in &workers {
             worker.connections.drained(Duration::MAX).await;
         }

@@ -37,6 +37,8 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
         print_json(&serde_json::json!({
             "ok": true,
             "node": config.node.name,
+            "roles": config.node.roles.names().collect::<Vec<_>>(),
+            "peer": config.peer.as_ref().map(|peer| peer.listen),
             "listen": { "http": config.listen.http, "https": config.listen.https },
             "sites": config.sites.iter().map(|site| &site.name).collect::<Vec<_>>(),
             "origins": config.sites.iter().map(|site| site.origin.servers.len()).sum::<usize>(),
@@ -71,12 +73,17 @@ fn summary(config: &Config, set: usize) -> String {
         Some(disk) => format!("{} on disk in {}", ByteSize(disk.size), disk.path.display()),
         None => "no disk".to_owned(),
     };
-    format!(
-        "ok: {}, {} on {listeners}; cache {memory} in memory, {disk}; {}",
-        counted(config.sites.len(), "site"),
-        counted(origins, "origin server"),
-        counted(set, "value") + " set"
-    )
+    let mut parts = Vec::new();
+    if config.node.roles.edge {
+        let (sites, origins) = (counted(config.sites.len(), "site"), counted(origins, "origin server"));
+        parts.push(format!("{sites}, {origins} on {listeners}; cache {memory} in memory, {disk}"));
+    }
+    if let Some(peer) = &config.peer {
+        let roles = config.node.roles.names().collect::<Vec<_>>().join(" and ");
+        parts.push(format!("{roles} of a fleet on {}, {}", peer.listen, counted(peer.seeds.len(), "seed")));
+    }
+    parts.push(counted(set, "value") + " set");
+    format!("ok: {}", parts.join("; "))
 }
 
 fn counted(count: usize, noun: &str) -> String {

@@ -27,6 +27,8 @@ pub struct MeshStart {
     pub metrics: Arc<Metrics>,
     /// What this node has, if it is an edge.
     pub inventory: Arc<dyn Inventory>,
+    /// What the transport's randomness is drawn from; `None` is the system's. Simulations set it.
+    pub seed: Option<[u8; 32]>,
 }
 
 /// What this node has to announce.

@@ -120,6 +120,61 @@ label! {
     }
 }
 label! {
+    /// Why a peer and this node did not come together. Whichever end refused, both see the like.
+    PeerRefusal {
+        /// The certificate was made by another authority.
+        OtherCluster = "other_cluster",
+        /// The certificate has expired.
+        Expired = "expired",
+        /// The certificate will be valid later, or the clock is behind.
+        NotYetValid = "not_yet_valid",
+        /// None was shown.
+        NoCertificate = "no_certificate",
+        /// The certificate does not let the node be what it says it is.
+        WrongRole = "wrong_role",
+        /// The certificate is of the cluster, and not one of a node.
+        NotANode = "not_a_node",
+        /// No agreement: protocol, version, or bytes that are not TLS.
+        Protocol = "protocol",
+        /// Anything else; often the other end is gone.
+        Other = "other",
+    }
+}
+label! {
+    /// Why no connection came about between two nodes.
+    LinkRefusal {
+        /// It was not done in time.
+        Timeout = "timeout",
+        /// The connection was lost or reset.
+        Closed = "closed",
+        /// This node refuses the other's certificate.
+        Certificate = "certificate",
+        /// The other node refuses this one.
+        RefusedByPeer = "refused_by_peer",
+        /// No agreement in TLS, an unknown protocol name, or a message that is not a hello.
+        Protocol = "protocol",
+        /// The two speak no common version of the wire.
+        Version = "version",
+        /// Another node answered than the one expected.
+        Identity = "identity",
+        /// The node reached itself, as is usual where it is among its own seeds.
+        Itself = "self",
+        /// The limit of connections is reached.
+        Full = "full",
+    }
+}
+label! {
+    /// Why a stream that a peer opened was refused.
+    StreamRefusal {
+        /// No question came in time.
+        Timeout = "timeout",
+        /// What came is no question that this node knows.
+        Protocol = "protocol",
+        /// More questions wait than may.
+        Busy = "busy",
+    }
+}
+label! {
     /// Whether an operation did what it should.
     Outcome {
         /// It did.

@@ -8,6 +8,7 @@
 
 pub mod access;
 mod labels;
+mod links;
 pub mod logging;
 mod mesh;
 mod metrics;
@@ -17,9 +18,10 @@ mod request_id;
 
 pub use access::{AccessLog, AccessRecord};
 pub use labels::{
-    HandshakeFailure, HttpVersion, Label, ListenerKind, LookupAnswer, Outcome, AskRefusal, PerLabel, Shed,
-    StatusClass,
+    AskRefusal, HandshakeFailure, HttpVersion, Label, LinkRefusal, ListenerKind, LookupAnswer, Outcome,
+    PeerRefusal, PerLabel, Shed, StatusClass, StreamRefusal,
 };
+pub use links::LinkMetrics;
 pub use mesh::MeshMetrics;
 pub use metrics::{CounterByReason, Entered, Metrics, NodeMetrics, SiteMetrics, Vocabulary, enter};
 pub use registry::Samples;

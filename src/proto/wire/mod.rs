@@ -15,9 +15,11 @@
 //! [`frame`]s. No message carries a time of day: ages and lifetimes are relative to the moment of
 //! sending (design §4).
 
+pub mod enrol;
 pub mod frame;
 pub mod message;
 
+pub use enrol::{Enrol, Enrolled, enrolled};
 pub use frame::{Frame, FrameError, FrameHead};
 pub use message::*;
 
@@ -46,4 +48,22 @@ pub mod code {
     pub const BUSY: u32 = 4;
     /// The node is going away.
     pub const LEAVING: u32 = 5;
+}
+
+/// Codes with which connections are closed, as QUIC application errors; the reason says the same in words.
+pub mod close {
+    /// The node is going away.
+    pub const LEAVING: u32 = 0;
+    /// No common version of the wire.
+    pub const VERSION: u32 = 1;
+    /// The hello is missing, is none, or says what cannot be.
+    pub const HELLO: u32 = 2;
+    /// Another node was expected.
+    pub const IDENTITY: u32 = 3;
+    /// Too many connections.
+    pub const FULL: u32 = 4;
+    /// A newer connection to the same node is used.
+    pub const REPLACED: u32 = 5;
+    /// The certificate is not one that this connection needs.
+    pub const CERTIFICATE: u32 = 6;
 }
