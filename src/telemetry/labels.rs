@@ -92,17 +92,21 @@ label! {
     }
 }
 label! {
-    /// Why no connection came about between two nodes.
-    LinkRefusal {
-        /// It was not done in time.
-        Timeout = "timeout",
-        /// The connection was lost or reset.
-        Closed = "closed",
-        /// This node refuses the other's certificate.
-        Certificate = "certificate",
-        /// The other node refuses this one.
-        RefusedByPeer = "refused_by_peer",
-        /// No agreement in TLS, an unknown protocol name, or a message that is not a hello.
+    /// Why a peer and this node did not come together. Whichever end refused, both see the like.
+    PeerRefusal {
+        /// The certificate was made by another authority.
+        OtherCluster = "other_cluster",
+        /// The certificate has expired.
+        Expired = "expired",
+        /// The certificate will be valid later, or the clock is behind.
+        NotYetValid = "not_yet_valid",
+        /// None was shown.
+        NoCertificate = "no_certificate",
+        /// The certificate does not let the node be what it says it is.
+        WrongRole = "wrong_role",
+        /// The certificate is of the cluster, and not one of a node.
+        NotANode = "not_a_node",
+        /// No agreement: protocol, bytes that are not TLS, or a message that is not a hello.
         Protocol = "protocol",
         /// The two speak no common version of the wire.
         Version = "version",
@@ -112,6 +116,10 @@ label! {
         Itself = "self",
         /// The limit of connections is reached.
         Full = "full",
+        /// It was not done in time.
+        Timeout = "timeout",
+        /// Anything else; often the other end is gone.
+        Other = "other",
     }
 }
 label! {

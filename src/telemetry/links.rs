@@ -1,6 +1,6 @@
 //! Metrics of the connections with other nodes.
 
-use super::labels::{LinkRefusal, Outcome, PerLabel, StreamRefusal};
+use super::labels::{Outcome, PeerRefusal, PerLabel, StreamRefusal};
 use super::registry::Registry;
 use prometheus::{IntCounter, IntGauge};
 
@@ -11,7 +11,7 @@ pub struct LinkMetrics {
     /// Dials that were done, by whether a connection came about.
     pub dials: PerLabel<Outcome, IntCounter>,
     /// Connections that did not come about, dialled and accepted, by reason.
-    pub refusals: PerLabel<LinkRefusal, IntCounter>,
+    pub refusals: PerLabel<PeerRefusal, IntCounter>,
     /// Streams of peers that were refused.
     pub streams_refused: PerLabel<StreamRefusal, IntCounter>,
     /// Datagrams that were dropped because nobody took them in time.

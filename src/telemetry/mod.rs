@@ -17,7 +17,8 @@ mod request_id;
 
 pub use access::{AccessLog, AccessRecord};
 pub use labels::{
-    HandshakeFailure, HttpVersion, Label, LinkRefusal, ListenerKind, Outcome, PerLabel, Shed, StatusClass,
+pub use labels::{
+    HandshakeFailure, HttpVersion, Label, ListenerKind, Outcome, PeerRefusal, PerLabel, Shed, StatusClass,
     StreamRefusal,
 };
 pub use links::LinkMetrics;

@@ -3,7 +3,7 @@
 //! [`Certificates`] owns what is served. A handshake reads one snapshot without a lock; a reload
 //! builds a new one and swaps it. Files that cannot be used never replace a certificate that works.
 
-mod files;
+pub(super) mod files;
 mod names;
 
 pub use files::{CertificateProblem, TlsError, TlsErrors};

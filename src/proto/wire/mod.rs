@@ -15,9 +15,11 @@
 //! [`frame`]s. No message carries a time of day: ages and lifetimes are relative to the moment of
 //! sending (design §4).
 
+pub mod enrol;
 pub mod frame;
 pub mod message;
 
+pub use enrol::{Enrol, Enrolled, enrolled};
 pub use frame::{Frame, FrameError, FrameHead};
 pub use message::*;
 

@@ -90,9 +90,9 @@ pub enum CertificateProblem {
 
 /// A certificate ready for use.
 #[derive(Debug)]
-pub(super) struct Certificate {
+pub(in crate::tls) struct Certificate {
     /// Chain and key.
-    pub(super) key: Arc<CertifiedKey>,
+    pub(in crate::tls) key: Arc<CertifiedKey>,
     /// DNS names that it is for, lower case.
     pub(super) names: Vec<String>,
     /// When it expires, in seconds since the epoch.
@@ -101,7 +101,7 @@ pub(super) struct Certificate {
 
 impl Certificate {
     /// Reads chain and key and checks that they belong together.
-    pub(super) fn read(files: &CertificateFiles) -> Result<Self, CertificateProblem> {
+    pub(in crate::tls) fn read(files: &CertificateFiles) -> Result<Self, CertificateProblem> {
         let chain = read_chain(&files.cert)?;
         let (names, not_after) = describe(&files.cert, &chain)?;
         let key = read_key(&files.key)?;
@@ -141,7 +141,8 @@ impl Fingerprint {
     }
 }
 
-fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateProblem> {
+/// All certificates in a PEM file; at least one.
+pub(in crate::tls) fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateProblem> {
     let pem = read_file(path)?;
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     let chain = chain.map_err(|source| CertificateProblem::NotPem { path: path.into(), source })?;
@@ -155,7 +156,8 @@ fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, CertificateProblem> {
     })
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>, CertificateProblem> {
+/// The content of a file of a size that certificates and keys have.
+pub(in crate::tls) fn read_file(path: &Path) -> Result<Vec<u8>, CertificateProblem> {
     let unreadable = |source| CertificateProblem::Unreadable { path: path.into(), source };
     let file = File::open(path).map_err(unreadable)?;
     let mut bytes = Vec::new();
