@@ -80,8 +80,7 @@ pub(super) async fn asked(exchange: &mut Exchange) -> Result<Hello, Refusal> {
 
 /// Reads the acceptor's hello, the answer to this node's.
 pub(super) async fn answered(exchange: &mut Exchange) -> Result<Hello, Refusal> {
-    let unreadable =
-        |error| Refusal::new(PeerRefusal::Protocol, format!("its hello is unreadable: {error}"));
+    let unreadable = |error| Refusal::new(PeerRefusal::Protocol, format!("its hello is unreadable: {error}"));
     Hello::decode(message(exchange).await?).map_err(unreadable)
 }
 

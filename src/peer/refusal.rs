@@ -35,11 +35,21 @@ impl Refusal {
         Self::new(PeerRefusal::Timeout, "no answer in time")
     }
 
-    /// Closes a connection and tells the other side why.
-    pub(super) fn close(&self, connection: &quinn::Connection) {
-        let code = match self.reason {
+    /// The refusal of a connection, which is closed: the other side is told, or, if it was the first to close, has said
+    /// why itself.
+    pub(super) fn concerning(self, connection: &quinn::Connection) -> Self {
+        if let Some(closed) = connection.close_reason() {
+            return closed.into();
+        }
+        connection.close(VarInt::from_u32(self.code()), self.words.as_bytes());
+        self
+    }
+
+    fn code(&self) -> u32 {
+        match self.reason {
             PeerRefusal::Version => close::VERSION,
-            PeerRefusal::Identity | PeerRefusal::Itself => close::IDENTITY,
+            PeerRefusal::Identity => close::IDENTITY,
+            PeerRefusal::Itself => close::ITSELF,
             PeerRefusal::Full => close::FULL,
             PeerRefusal::Timeout | PeerRefusal::Protocol | PeerRefusal::Other => close::HELLO,
             PeerRefusal::OtherCluster
@@ -48,8 +58,7 @@ impl Refusal {
             | PeerRefusal::NoCertificate
             | PeerRefusal::WrongRole
             | PeerRefusal::NotANode => close::CERTIFICATE,
-        };
-        connection.close(VarInt::from_u32(code), self.words.as_bytes());
+        }
     }
 }
 
@@ -86,6 +95,7 @@ fn of_close(code: VarInt) -> PeerRefusal {
         Ok(close::VERSION) => PeerRefusal::Version,
         Ok(close::HELLO) => PeerRefusal::Protocol,
         Ok(close::IDENTITY) => PeerRefusal::Identity,
+        Ok(close::ITSELF) => PeerRefusal::Itself,
         Ok(close::FULL) => PeerRefusal::Full,
         Ok(close::CERTIFICATE) => PeerRefusal::NotANode,
         _ => PeerRefusal::Other,

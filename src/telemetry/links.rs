@@ -33,8 +33,11 @@ impl LinkMetrics {
         );
         let streams =
             by("shoal_peer_streams_refused_total", "Streams of other nodes that were refused.", "reason");
-        let issued =
-            by("shoal_peer_certificates_issued_total", "Certificates asked of this node by others.", "result");
+        let issued = by(
+            "shoal_peer_certificates_issued_total",
+            "Certificates asked of this node by others.",
+            "result",
+        );
         let renewals = by(
             "shoal_peer_certificate_renewals_total",
             "Attempts of this node to get a certificate for itself.",

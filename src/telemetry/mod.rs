@@ -17,7 +17,6 @@ mod request_id;
 
 pub use access::{AccessLog, AccessRecord};
 pub use labels::{
-pub use labels::{
     HandshakeFailure, HttpVersion, Label, ListenerKind, Outcome, PeerRefusal, PerLabel, Shed, StatusClass,
     StreamRefusal,
 };
