@@ -5,7 +5,7 @@
 //! session what was read of the inventory first is also said first, and no batch is in memory but the one in hand
 //! and those that wait for the sessions, which are bounded.
 
-use super::mesh::Node;
+use super::node::Node;
 use super::session::Session;
 use super::view::View;
 use crate::proto::swarm::{Changes, Holding, NodeId};

@@ -3,11 +3,11 @@
 
 use super::exchange::{AskError, Exchange};
 use super::lease::RENEWED_MAX;
-use super::mesh::Node;
+use super::node::Node;
 use super::session::{HEARTBEAT, SEND_LIMIT, SILENCE_MAX, hear, say};
 use crate::proto::key::ObjectId;
 use crate::proto::swarm::{
-    Directory, DirectoryAction, DirectoryStats, Ending, Finding, Member, NodeId, Party, Place, Query,
+    Directory, DirectoryAction, DirectoryStats, Ending, Finding, Member, NodeId, Party, Place, Query, Roles,
 };
 use crate::proto::wire::{self, code, note};
 use crate::telemetry::AskRefusal;
@@ -182,7 +182,7 @@ impl Drop for Opened {
 
 /// Serves a session that `member` asks for, until it ends.
 pub(super) fn serve_session(node: &Arc<Node>, member: &Member, number: u64, exchange: Exchange) {
-    let Some(service) = node.directory.as_ref().filter(|_| member.roles != super::mesh::NO_ROLES) else {
+    let Some(service) = node.directory.as_ref().filter(|_| member.roles != Roles::default()) else {
         return node.refuse(exchange, AskRefusal::Forbidden);
     };
     let Ok(place) = service.sessions.clone().try_acquire_owned() else {

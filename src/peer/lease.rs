@@ -1,7 +1,7 @@
 //! Leases that this node works under: renewed for as long as they live, presented again to superpeers that may
 //! not know of them, and ended once.
 
-use super::mesh::Node;
+use super::node::Node;
 use super::view::View;
 use crate::proto::key::{ObjectId, VariantId};
 use crate::proto::swarm::{Ending, Holding, NodeId, Token};

@@ -2,7 +2,7 @@
 
 use super::link::Link;
 use super::members::{MemberAction, Members};
-use super::mesh::Node;
+use super::node::Node;
 use super::seeds::Seeds;
 use super::view::{Departed, View, note_departed, note_returned};
 use crate::proto::swarm::Member;

@@ -1,6 +1,6 @@
 //! What `shoal peers` and the metrics show of the swarm.
 
-use super::mesh::Node;
+use super::node::Node;
 use crate::proto::swarm::{DirectoryStats, Member, Roles};
 use crate::telemetry::{Label, LookupAnswer, Samples};
 use serde_json::{Map, Value, json};

@@ -5,7 +5,8 @@
 
 use super::exchange::AskError;
 use super::lease::{Granted, Lease};
-use super::mesh::{Answer, Node};
+use super::mesh::Answer;
+use super::node::Node;
 use crate::proto::swarm::{Finding, Member, NodeId, Place, Query};
 use crate::proto::wire::{AVOID_MAX, Frame, Resolve, Resolved, ask};
 use crate::telemetry::LookupAnswer;

@@ -12,7 +12,7 @@
 
 use super::exchange::{AskError, Exchange};
 use super::lease::RENEWED_MAX;
-use super::mesh::Node;
+use super::node::Node;
 use crate::proto::key::ObjectId;
 use crate::proto::swarm::{self, Member, NodeId};
 use crate::proto::wire::{self, Announce, Frame, Note, ask, note};

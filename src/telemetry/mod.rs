@@ -18,8 +18,8 @@ mod request_id;
 
 pub use access::{AccessLog, AccessRecord};
 pub use labels::{
-    AskRefusal, HandshakeFailure, HttpVersion, Label, LinkRefusal, ListenerKind, LookupAnswer, Outcome,
-    PeerRefusal, PerLabel, Shed, StatusClass, StreamRefusal,
+    AskRefusal, HandshakeFailure, HttpVersion, Label, ListenerKind, LookupAnswer, Outcome, PeerRefusal,
+    PerLabel, Shed, StatusClass, StreamRefusal,
 };
 pub use links::LinkMetrics;
 pub use mesh::MeshMetrics;
