@@ -76,7 +76,8 @@ impl Service {
             while let Some(action) = state.directory.poll() {
                 actions.push(action);
             }
-            let before = std::mem::replace(&mut state.deadline, state.directory.deadline());
+            let deadline = state.directory.deadline();
+            let before = std::mem::replace(&mut state.deadline, deadline);
             let sooner = state.deadline.is_some_and(|now| before.is_none_or(|before| now < before));
             (result, sooner)
         };

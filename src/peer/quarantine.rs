@@ -164,8 +164,11 @@ mod tests {
     #[test]
     fn who_stalled_is_asked_last_and_who_is_quarantined_not_at_all() {
         let (mut quarantine, now) = (Quarantine::default(), Clock::system().mono());
-        let place =
-            |n| Place { node: NodeId([n; 16]), address: ([127, 0, 0, 1], u16::from(n)).into(), zone: "".into() };
+        let place = |n| Place {
+            node: NodeId([n; 16]),
+            address: ([127, 0, 0, 1], u16::from(n)).into(),
+            zone: "".into(),
+        };
         quarantine.blame(NodeId([1; 16]), Blame::Stalled, now);
         quarantine.blame(NodeId([2; 16]), Blame::BadChunk, now);
         quarantine.blame(NodeId([2; 16]), Blame::BadChunk, now);

@@ -88,7 +88,8 @@ fn directory((stats, warming): (DirectoryStats, bool)) -> Value {
 }
 
 fn lookups(node: &Node) -> Value {
-    let counts = LookupAnswer::ALL.iter().map(|answer| (*answer, node.metrics.mesh.lookups.of(*answer).get()));
+    let counts =
+        LookupAnswer::ALL.iter().map(|answer| (*answer, node.metrics.mesh.lookups.of(*answer).get()));
     let counts: Vec<_> = counts.collect();
     let answers: Map<_, _> =
         counts.iter().map(|(answer, count)| (answer.as_str().to_owned(), Value::from(*count))).collect();

@@ -130,8 +130,7 @@ fn add_quarantined(node: &Node, query: &mut Query) {
 async fn ask_ranked(node: &Arc<Node>, query: Arc<Query>) -> Option<Answer> {
     let [Some(first), mut second] = node.sessions.ranked(query.object) else { return None };
     let limits = node.lookups.limits();
-    let (hedge, give_up) =
-        (tokio::time::sleep(limits.rank_two_after), tokio::time::sleep(limits.budget));
+    let (hedge, give_up) = (tokio::time::sleep(limits.rank_two_after), tokio::time::sleep(limits.budget));
     tokio::pin!(hedge, give_up);
     let mut asked: FuturesUnordered<_> = [put(node, first, &query)].into_iter().collect();
     loop {
@@ -195,7 +194,8 @@ async fn ask(node: &Node, superpeer: &Member, query: &Query) -> Result<Finding, 
 /// What a finding means to this node; `None` if it is of no use.
 fn answer(node: &Arc<Node>, superpeer: NodeId, query: &Query, finding: Finding) -> Option<Answer> {
     let now = node.clock.mono();
-    let is_useful = |place: &Place| place.node != node.me.id && !node.quarantine.lock().holds(place.node, now);
+    let is_useful =
+        |place: &Place| place.node != node.me.id && !node.quarantine.lock().holds(place.node, now);
     Some(match finding {
         Finding::Holders(mut places) => {
             places.retain(is_useful);

@@ -115,8 +115,7 @@ impl Sessions {
     fn begin(&self, superpeer: NodeId, number: u64) -> Queues {
         let (notes, notes_rx) = mpsc::channel(NOTES_MAX);
         let (announcements, announcements_rx) = mpsc::channel(ANNOUNCEMENTS_MAX);
-        let session =
-            Session { superpeer, number, notes, announcements, unannounced: AtomicBool::new(true) };
+        let session = Session { superpeer, number, notes, announcements, unannounced: AtomicBool::new(true) };
         self.standing.write().insert(superpeer, Arc::new(session));
         self.began.notify_one();
         Queues { notes: notes_rx, announcements: announcements_rx }

@@ -46,9 +46,11 @@ impl View {
             view.addresses.insert(member.address, member.id);
             view.live.insert(member.id, member);
         }
-        let mut all: Vec<_> = view.live.values().chain([me]).map(|member| (member.id, member.roles)).collect();
+        let mut all: Vec<_> =
+            view.live.values().chain([me]).map(|member| (member.id, member.roles)).collect();
         all.sort_unstable_by_key(|(id, _)| *id);
-        let with = |has: fn(Roles) -> bool| all.iter().filter(move |(_, roles)| has(*roles)).map(|(id, _)| *id);
+        let with =
+            |has: fn(Roles) -> bool| all.iter().filter(move |(_, roles)| has(*roles)).map(|(id, _)| *id);
         view.superpeers = with(|roles| roles.superpeer).take(SUPERPEERS_MAX).collect();
         view.edges = with(|roles| roles.edge).collect();
         view

@@ -1,15 +1,14 @@
 //! What a node counts of its part in the swarm.
 
-use super::labels::{Label, LookupAnswer, AskRefusal, PerLabel};
+use super::labels::{AskRefusal, Label, LookupAnswer, PerLabel};
 use super::registry::Registry;
 use crate::proto::swarm::Ending;
 use prometheus::{Histogram, IntCounter};
 
 /// Upper bounds of the histogram of lookups, in seconds: 100 µs to 1 s, close around the delays after
 /// which a second superpeer is asked and a lookup is given up.
-const LOOKUP_BUCKETS: &[f64] = &[
-    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0,
-];
+const LOOKUP_BUCKETS: &[f64] =
+    &[0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0];
 
 /// Handles of the swarm. What the mesh keeps anyway (sessions, members, the directory) is read at scrape time.
 pub struct MeshMetrics {
