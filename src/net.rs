@@ -11,11 +11,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Connections that may wait to be accepted on one listener.
 const LISTEN_BACKLOG: i32 = 4096;
+/// Bytes of the receive and of the send buffer that a datagram socket asks for.
+const DATAGRAM_BUFFER: usize = 4 << 20;
+/// Buffers below this are worth a warning.
+const DATAGRAM_BUFFER_LOW: usize = 1 << 20;
 
 /// A future of this module.
 pub type NetFuture<'a, T> = Pin<Box<dyn Future<Output = io::Result<T>> + Send + 'a>>;
 
-/// Where streams come from: the machine's TCP, or a simulation's.
+/// Where streams and datagrams come from: the machine's TCP and UDP, or a simulation's.
 pub trait Transport: Send + Sync {
     /// Opens a stream to `to`. Unbounded in time: callers bring a deadline.
     fn connect(&self, to: SocketAddr) -> NetFuture<'_, Stream>;
@@ -29,12 +33,25 @@ pub trait Transport: Send + Sync {
     /// # Errors
     /// The operating system's.
     fn listen_beside(&self, at: SocketAddr) -> io::Result<Listener>;
+    /// A datagram socket on `at`, as QUIC wants it; port 0 takes a free port.
+    ///
+    /// # Errors
+    /// The operating system's, such as an address in use.
+    fn datagrams(&self, at: SocketAddr) -> io::Result<Datagrams>;
+}
+
+/// A datagram socket, and the time and timers that belong to it: a simulated network has its own.
+pub struct Datagrams {
+    /// Sends and receives.
+    pub socket: Arc<dyn quinn::AsyncUdpSocket>,
+    /// What the time is, and timers.
+    pub runtime: Arc<dyn quinn::Runtime>,
 }
 
 /// A shared transport.
 pub type Net = Arc<dyn Transport>;
 
-/// The machine's own TCP.
+/// The machine's own TCP and UDP.
 #[derive(Debug, Default)]
 pub struct Tcp;
 
@@ -62,6 +79,40 @@ impl Transport for Tcp {
         socket.set_nonblocking(true)?;
         socket.listen(LISTEN_BACKLOG)?;
         Ok(Listener::Tcp(tokio::net::TcpListener::from_std(socket.into())?))
+    }
+
+    /// Must be called within a runtime. A socket on an IPv6 address takes IPv4 too: a node has one address for all
+    /// peers, whatever family theirs is.
+    fn datagrams(&self, at: SocketAddr) -> io::Result<Datagrams> {
+        let socket = Socket::new(Domain::for_address(at), Type::DGRAM, Some(Protocol::UDP))?;
+        socket.set_nonblocking(true)?;
+        if at.is_ipv6() {
+            socket.set_only_v6(false)?;
+        }
+        enlarge_buffers(&socket);
+        socket.bind(&at.into())?;
+        let runtime = Arc::new(quinn::TokioRuntime);
+        let socket = quinn::Runtime::wrap_udp_socket(&*runtime, socket.into())?;
+        Ok(Datagrams { socket, runtime })
+    }
+}
+
+/// Asks for large buffers: at 1 GB/s a wait of 4 ms for the processor fills 4 MiB, and what overflows is sent again.
+fn enlarge_buffers(socket: &Socket) {
+    // A system that refuses still has its default, which is judged below.
+    let _ = socket.set_recv_buffer_size(DATAGRAM_BUFFER);
+    let _ = socket.set_send_buffer_size(DATAGRAM_BUFFER);
+    // Linux answers with twice what can be used: half is for its own book-keeping.
+    let received = socket.recv_buffer_size().unwrap_or(0) / 2;
+    let sent = socket.send_buffer_size().unwrap_or(0) / 2;
+    if received.min(sent) < DATAGRAM_BUFFER_LOW {
+        tracing::warn!(
+            receive_bytes = received,
+            send_bytes = sent,
+            wanted_bytes = DATAGRAM_BUFFER,
+            "the system gives UDP small buffers, so transfers between peers will lose packets and be slow: raise \
+             net.core.rmem_max and net.core.wmem_max"
+        );
     }
 }
 
@@ -199,5 +250,13 @@ mod tests {
         assert_eq!(Tcp.listen_beside(at).unwrap().local_addr().unwrap(), at);
         drop(first);
         assert!(Tcp.listen(at).is_ok(), "free again at once");
+    }
+
+    #[tokio::test]
+    async fn a_datagram_socket_shares_its_port_with_nobody() {
+        let first = Tcp.datagrams("127.0.0.1:0".parse().unwrap()).unwrap();
+        let at = first.socket.local_addr().unwrap();
+        assert_ne!(at.port(), 0);
+        assert_eq!(Tcp.datagrams(at).err().map(|error| error.kind()), Some(io::ErrorKind::AddrInUse));
     }
 }

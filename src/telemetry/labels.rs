@@ -92,6 +92,34 @@ label! {
     }
 }
 label! {
+    /// What a lookup with the superpeers came to.
+    LookupAnswer {
+        /// Nodes that have it.
+        Holders = "holders",
+        /// The leave to fetch it.
+        Lease = "lease",
+        /// A node at which it arrives.
+        Follow = "follow",
+        /// A node with a fresher version.
+        Fresher = "fresher",
+        /// It is not worth sharing.
+        Alone = "alone",
+        /// No superpeer answered in time, or none knew enough.
+        Unreachable = "unreachable",
+    }
+}
+label! {
+    /// Why a peer's question was refused.
+    AskRefusal {
+        /// Too many are being answered.
+        Busy = "busy",
+        /// The peer, or this node, has not the role for it.
+        Forbidden = "forbidden",
+        /// It was not what it must be.
+        Protocol = "protocol",
+    }
+}
+label! {
     /// Why a peer and this node did not come together. Whichever end refused, both see the like.
     PeerRefusal {
         /// The certificate was made by another authority.
@@ -106,10 +134,31 @@ label! {
         WrongRole = "wrong_role",
         /// The certificate is of the cluster, and not one of a node.
         NotANode = "not_a_node",
-        /// No agreement: protocol, version, or bytes that are not TLS.
+        /// No agreement: protocol, bytes that are not TLS, or a message that is not a hello.
         Protocol = "protocol",
+        /// The two speak no common version of the wire.
+        Version = "version",
+        /// Another node answered than the one expected.
+        Identity = "identity",
+        /// The node reached itself, as is usual where it is among its own seeds.
+        Itself = "self",
+        /// The limit of connections is reached.
+        Full = "full",
+        /// It was not done in time.
+        Timeout = "timeout",
         /// Anything else; often the other end is gone.
         Other = "other",
+    }
+}
+label! {
+    /// Why a stream that a peer opened was refused.
+    StreamRefusal {
+        /// No question came in time.
+        Timeout = "timeout",
+        /// What came is no question that this node knows.
+        Protocol = "protocol",
+        /// More questions wait than may.
+        Busy = "busy",
     }
 }
 label! {

@@ -1,6 +1,8 @@
 //! All metrics of a node, as handles that are resolved once.
 
 use super::labels::{HandshakeFailure, HttpVersion, ListenerKind, Outcome, PerLabel, Shed, StatusClass};
+use super::links::LinkMetrics;
+use super::mesh::MeshMetrics;
 use super::process::ProcessMetrics;
 use super::registry::{Families, Family, Registry, Samples};
 use crate::clock::Clock;
@@ -43,6 +45,8 @@ pub struct Vocabulary {
 pub struct Metrics {
     /// Handles that belong to no site.
     pub node: NodeMetrics,
+    /// Handles of the node's part in the swarm.
+    pub mesh: MeshMetrics,
     /// Handles for requests that no site takes, so that each request is counted once.
     pub unrouted: Arc<SiteMetrics>,
     registry: Registry,
@@ -66,6 +70,7 @@ impl Metrics {
         let families = SiteFamilies::new(&registry);
         Arc::new(Self {
             node: NodeMetrics::new(&registry, vocabulary.refusal),
+            mesh: MeshMetrics::new(&registry),
             unrouted: Arc::new(SiteMetrics::new(&families, SITE_NONE, &vocabulary)),
             families,
             registry,
@@ -126,6 +131,8 @@ pub struct NodeMetrics {
     pub access_log_dropped: IntCounter,
     /// Reloads of the configuration.
     pub config_reloads: PerLabel<Outcome, IntCounter>,
+    /// Connections with other nodes.
+    pub links: LinkMetrics,
     config_reload_successful: IntGauge,
     config_reload_success_time: IntGauge,
 }
@@ -185,6 +192,7 @@ impl NodeMetrics {
                 "Access log lines dropped because the queue was full or a write failed.",
             ),
             config_reloads: PerLabel::new(|label| reloads.child([label])),
+            links: LinkMetrics::new(registry),
             config_reload_successful: gauge(
                 "shoal_config_last_reload_successful",
                 "Whether the last load of the configuration was applied.",

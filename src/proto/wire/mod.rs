@@ -49,3 +49,23 @@ pub mod code {
     /// The node is going away.
     pub const LEAVING: u32 = 5;
 }
+
+/// Codes with which connections are closed, as QUIC application errors; the reason says the same in words.
+pub mod close {
+    /// The node is going away.
+    pub const LEAVING: u32 = 0;
+    /// No common version of the wire.
+    pub const VERSION: u32 = 1;
+    /// The hello is missing, is none, or says what cannot be.
+    pub const HELLO: u32 = 2;
+    /// Another node was expected.
+    pub const IDENTITY: u32 = 3;
+    /// Too many connections.
+    pub const FULL: u32 = 4;
+    /// A newer connection to the same node is used.
+    pub const REPLACED: u32 = 5;
+    /// The certificate is not one that this connection needs.
+    pub const CERTIFICATE: u32 = 6;
+    /// A node reached itself.
+    pub const ITSELF: u32 = 7;
+}
