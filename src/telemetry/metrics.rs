@@ -3,6 +3,7 @@
 use super::labels::{HandshakeFailure, HttpVersion, ListenerKind, Outcome, PerLabel, Shed, StatusClass};
 use super::process::ProcessMetrics;
 use super::registry::{Families, Family, Registry, Samples};
+use super::supply::SupplyMetrics;
 use crate::clock::Clock;
 use crate::proto::verdict::{Source, Verdict};
 use parking_lot::Mutex;
@@ -43,6 +44,8 @@ pub struct Vocabulary {
 pub struct Metrics {
     /// Handles that belong to no site.
     pub node: NodeMetrics,
+    /// Handles of what peers are given.
+    pub supply: SupplyMetrics,
     /// Handles for requests that no site takes, so that each request is counted once.
     pub unrouted: Arc<SiteMetrics>,
     registry: Registry,
@@ -66,6 +69,7 @@ impl Metrics {
         let families = SiteFamilies::new(&registry);
         Arc::new(Self {
             node: NodeMetrics::new(&registry, vocabulary.refusal),
+            supply: SupplyMetrics::new(&registry),
             unrouted: Arc::new(SiteMetrics::new(&families, SITE_NONE, &vocabulary)),
             families,
             registry,

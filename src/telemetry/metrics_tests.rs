@@ -50,6 +50,9 @@ fn all_label_sets_are_present_at_zero_from_the_start() {
         r#"shoal_tls_handshake_failures_total{reason="timeout"}"#,
         r#"shoal_config_reloads_total{result="failure"}"#,
         "shoal_access_log_dropped_total",
+        r#"shoal_peer_given_bytes_total{kind="relayed"}"#,
+        r#"shoal_peer_requests_total{answer="not_stored"}"#,
+        r#"shoal_peer_requests_total{answer="refused"}"#,
     ] {
         assert_eq!(value(&text, series), Some(0.0), "{series} in\n{text}");
     }
