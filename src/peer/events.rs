@@ -25,7 +25,11 @@ pub(super) async fn run(
         match event {
             // What finds the queue full is lost like any packet; roles are looked at again with each new view.
             LinkEvent::Up(link) => drop(membership.try_send(Told::Linked(link.member().clone()))),
-            LinkEvent::Datagram { bytes, .. } => drop(membership.try_send(Told::Packet(bytes))),
+            LinkEvent::Datagram { link, bytes } => {
+                if membership.try_send(Told::Packet(bytes)).is_err() {
+                    tracing::debug!(peer = %link.member().id, "packet of the membership is dropped");
+                }
+            }
             // Sessions and exchanges see it themselves, and who is live is not for one connection to say.
             LinkEvent::Down(peer) => tracing::debug!(%peer, "connection is gone"),
             LinkEvent::Asked { link, ask, exchange } => {

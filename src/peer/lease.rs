@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
-/// Leases that this node works under at a time. One more is given back, and its object is fetched alone.
+/// Leases that this node works under at a time. One more is left to expire, and its object is fetched alone.
 const LEASES_MAX: usize = 16_384;
 /// Tokens that one `Renew` names at most.
 pub(super) const RENEWED_MAX: usize = 4096;
@@ -43,14 +43,7 @@ impl Granted {
 /// The table of open leases.
 #[derive(Debug, Default)]
 pub(super) struct Leases {
-    open: Mutex<HashMap<Token, Open>>,
-}
-
-#[derive(Debug)]
-struct Open {
-    granted: Granted,
-    /// [`Lease`]s with this token: a superpeer that is asked twice grants the same lease twice.
-    guards: usize,
+    open: Mutex<HashMap<Token, Granted>>,
 }
 
 impl Leases {
@@ -78,34 +71,25 @@ impl Leases {
 
     fn known_to<T>(&self, superpeer: NodeId, view: &View, each: impl Fn(Token, &Granted) -> T) -> Vec<T> {
         let open = self.open.lock();
-        let known = open.iter().filter(|(_, open)| open.granted.keepers(view).contains(&Some(superpeer)));
-        known.map(|(token, open)| each(*token, &open.granted)).collect()
+        let known = open.iter().filter(|(_, granted)| granted.keepers(view).contains(&Some(superpeer)));
+        known.map(|(token, granted)| each(*token, granted)).collect()
     }
 
+    /// Whether there was room, and the token is new, as those of all grants are.
     fn insert(&self, token: Token, granted: Granted) -> bool {
         let mut open = self.open.lock();
         let full = open.len() >= LEASES_MAX;
         match open.entry(token) {
-            Entry::Occupied(mut entry) => entry.get_mut().guards += 1,
-            Entry::Vacant(_) if full => return false,
-            Entry::Vacant(entry) => {
-                entry.insert(Open { granted, guards: 1 });
+            Entry::Vacant(entry) if !full => {
+                entry.insert(granted);
+                true
             }
+            _ => false,
         }
-        true
     }
 
-    /// Takes a lease out of the table when it ends, or when the last that has it drops it unused.
-    fn remove(&self, token: Token, unused: bool) -> Option<Granted> {
-        let mut open = self.open.lock();
-        if unused
-            && let Some(shared) = open.get_mut(&token)
-            && shared.guards > 1
-        {
-            shared.guards -= 1;
-            return None;
-        }
-        open.remove(&token).map(|open| open.granted)
+    fn remove(&self, token: Token) -> Option<Granted> {
+        self.open.lock().remove(&token)
     }
 }
 
@@ -126,13 +110,10 @@ impl Lease {
         self.finish(ending, holding);
     }
 
-    /// Enters a grant in the table of open leases. `None` if the table is full; it is given back then.
+    /// Enters a grant in the table of open leases. `None` if that cannot be; it expires then.
     pub(super) fn open(node: &Arc<Node>, token: Token, granted: Granted) -> Option<Self> {
-        if node.leases.insert(token, granted) {
-            return Some(Self { token, node: node.clone(), unused: true });
-        }
-        tell_end(node, token, &granted, Ending::NotKept, None);
-        None
+        let entered = node.leases.insert(token, granted);
+        entered.then(|| Self { token, node: node.clone(), unused: true })
     }
 
     /// Somebody works under it from now on.
@@ -142,7 +123,7 @@ impl Lease {
     }
 
     fn finish(&self, ending: Ending, holding: Option<Holding>) {
-        if let Some(granted) = self.node.leases.remove(self.token, self.unused) {
+        if let Some(granted) = self.node.leases.remove(self.token) {
             tell_end(&self.node, self.token, &granted, ending, holding);
         }
     }

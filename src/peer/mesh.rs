@@ -63,6 +63,9 @@ pub enum MeshError {
         /// The operating system's answer.
         error: std::io::Error,
     },
+    /// The configuration has no `peer` section.
+    #[error("peer.listen is missing, so there is no fleet to take part in")]
+    NoFleet,
     /// What `peer.advertise` says, or `peer.listen` without it, is no address at which others reach this node.
     #[error("peer.advertise: {0:?} leads to no address at which other nodes could reach this one")]
     Advertise(String),
@@ -114,7 +117,7 @@ pub type Requests = mpsc::Receiver<PeerRequest>;
 /// The node's part in the swarm. Clones are the same.
 #[derive(Clone)]
 pub struct Mesh {
-    node: Arc<Node>,
+    pub(super) node: Arc<Node>,
     membership: mpsc::Sender<Told>,
 }
 
@@ -125,8 +128,11 @@ impl Mesh {
     /// # Errors
     /// What keeps it from listening. That nobody else is there yet is no error.
     pub async fn start(start: MeshStart) -> Result<(Self, Requests), MeshError> {
-        let (node, membership, requests) = start::start(start).await?;
-        Ok((Self { node, membership }, requests))
+        Ok(Self::of(start::start(start).await?))
+    }
+
+    pub(super) fn of((node, membership, requests): start::Started) -> (Self, Requests) {
+        (Self { node, membership }, requests)
     }
 
     /// This node.

@@ -35,10 +35,12 @@ impl Refusal {
         Self::new(PeerRefusal::Timeout, "no answer in time")
     }
 
-    /// The refusal of a connection, which is closed: the other side is told, or, if it was the first to close, has said
-    /// why itself.
+    /// The refusal of a connection, which is closed: the other side is told. If that was the first to close, it has
+    /// said why, and knows better.
     pub(super) fn concerning(self, connection: &quinn::Connection) -> Self {
-        if let Some(closed) = connection.close_reason() {
+        if self.reason == PeerRefusal::Other
+            && let Some(closed) = connection.close_reason()
+        {
             return closed.into();
         }
         connection.close(VarInt::from_u32(self.code()), self.words.as_bytes());

@@ -27,25 +27,36 @@ const REQUESTS_MAX: usize = 1024;
 /// How long the names of superpeers, or of this node, may take to be resolved.
 const RESOLVE_LIMIT: Duration = Duration::from_secs(5);
 
+/// What a mesh consists of, as its owner sees it.
+pub(super) type Started = (Arc<Node>, mpsc::Sender<Told>, Requests);
+
+/// Loads the identity that the configuration names and starts with it.
+pub(super) async fn start(start: MeshStart) -> Result<Started, MeshError> {
+    let (peer, node) = (peer(&start)?, &start.config.node);
+    let identity = Identity::load(peer, &node.name, node.roles, start.clock.now().wall)?;
+    start_as(start, identity).await
+}
+
 /// Binds the endpoint and starts the tasks.
-pub(super) async fn start(start: MeshStart) -> Result<(Arc<Node>, mpsc::Sender<Told>, Requests), MeshError> {
-    let Some(peer) = start.config.peer.clone() else { return Err(MeshError::Advertise(String::new())) };
-    let now = start.clock.now();
-    let config = &start.config.node;
-    let identity = Identity::load(&peer, &config.name, config.roles, now.wall)?;
+pub(super) async fn start_as(start: MeshStart, identity: Identity) -> Result<Started, MeshError> {
+    let (peer, config) = (peer(&start)?.clone(), &start.config.node);
     let me = Member {
         id: identity.certified().id,
         address: reached_at(&peer).await?,
         name: config.name.as_str().into(),
         zone: config.zone.as_deref().unwrap_or_default().into(),
         roles: config.roles,
-        incarnation: u64::try_from(now.wall.as_millis()).unwrap_or(0),
+        incarnation: u64::try_from(start.clock.now().wall.as_millis()).unwrap_or(0),
     };
     let (links, link_events) = Links::open(&start, identity, me)?;
     let node = Arc::new(node_of(start, &peer, links));
     let (membership, requests) = begin(&node, &peer, link_events);
     tracing::info!(node = %node.me.id, address = %node.me.address, "listens for peers");
     Ok((node, membership, requests))
+}
+
+fn peer(start: &MeshStart) -> Result<&Peer, MeshError> {
+    start.config.peer.as_ref().ok_or(MeshError::NoFleet)
 }
 
 fn node_of(start: MeshStart, peer: &Peer, links: Links) -> Node {
