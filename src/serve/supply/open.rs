@@ -29,10 +29,7 @@ pub(super) async fn open<S: Sink>(
 ) -> Result<(), Cut> {
     let Some(wanted) = parse(&open) else { return Err(Cut::Reset(code::PROTOCOL)) };
     let snapshot = worker.node.snapshot.load_full();
-    let request = match request(&open, &snapshot)? {
-        Some(request) => request,
-        None => return out.reply(gone()).await,
-    };
+    let Some(request) = request(&open, &snapshot)? else { return out.reply(gone()).await };
     match exchange(worker, snapshot, from, (&open.key, &request)) {
         Some(exchange) if exchange.routed.pass.is_some() => out.reply(not_stored(false)).await,
         Some(exchange) => give(Cached::new(exchange, request), wanted, out).await,
