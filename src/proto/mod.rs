@@ -9,6 +9,8 @@ pub mod health;
 pub mod key;
 pub mod object;
 pub mod plan;
+pub mod relay;
+pub mod seek;
 pub mod segment;
 pub mod semantics;
 pub mod swarm;
