@@ -10,6 +10,7 @@ pub mod key;
 pub mod object;
 pub mod plan;
 pub mod relay;
+pub mod scheduler;
 pub mod seek;
 pub mod segment;
 pub mod semantics;

@@ -215,6 +215,11 @@ impl Proof {
         }
         Ok(bytes.len() - taken)
     }
+
+    /// Whether all is proven.
+    pub const fn is_complete(&self) -> bool {
+        self.left == 0
+    }
 }
 
 /// What is to be thought of a whole chunk of a stored version.

@@ -13,12 +13,14 @@ mod metrics;
 mod process;
 mod registry;
 mod request_id;
+mod swarm;
 
 pub use access::{AccessLog, AccessRecord};
 pub use labels::{HandshakeFailure, HttpVersion, Label, ListenerKind, Outcome, PerLabel, Shed, StatusClass};
 pub use metrics::{CounterByReason, Entered, Metrics, NodeMetrics, SiteMetrics, Vocabulary, enter};
 pub use registry::Samples;
 pub use request_id::{RequestId, RequestIds};
+pub use swarm::{FetchKind, PeerFailure, TakerMetrics, TakingMetrics};
 
 /// Content type of [`Metrics::encode`].
 pub const METRICS_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
