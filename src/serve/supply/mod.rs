@@ -139,10 +139,11 @@ impl Wanted {
         })
     }
 
-    /// The range of a body of `length` bytes.
+    /// The range of a body of `length` bytes. An asker that does not know the length may name the end of a
+    /// chunk that the body does not fill.
     fn within(&self, length: u64) -> Result<Range<u64>, Cut> {
-        let to = self.to.unwrap_or(length);
-        if self.from <= to && to <= length { Ok(self.from..to) } else { Err(Cut::Reset(code::PROTOCOL)) }
+        let to = self.to.map_or(length, |to| to.min(length));
+        if self.from <= to { Ok(self.from..to) } else { Err(Cut::Reset(code::PROTOCOL)) }
     }
 
     /// Whether a version is what is wanted.

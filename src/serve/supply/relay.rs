@@ -107,7 +107,7 @@ async fn stream<S: Sink>(
     }
     reader.seek(wanted.from);
     // Up to the end of the body means to where it turns out to be.
-    let to = wanted.to.filter(|to| draft.length != Some(*to));
+    let to = wanted.to.filter(|to| draft.length.is_none_or(|length| *to < length));
     Relay { out, arriving, reader, from: wanted.from, cursor: wanted.from, to }.run().await
 }
 
