@@ -5,6 +5,7 @@
 //! `main`. What it prints for a program to read goes to standard output, with `--json` where there
 //! is a choice; the rest goes to standard error.
 
+mod cert;
 mod check;
 mod config_cmd;
 pub mod demo;
@@ -43,6 +44,9 @@ enum Command {
     /// Show the effective configuration, or its schema.
     #[command(subcommand)]
     Config(config_cmd::Command),
+    /// Make and show the cluster's certificates and join tokens.
+    #[command(subcommand)]
+    Cert(cert::Command),
     /// Ask a running node why the next request for a URL would hit or miss.
     Explain(explain::Args),
     /// Answer as a test origin.
@@ -59,6 +63,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => demo::main(args),
         Command::Check(args) => check::main(&args),
         Command::Config(command) => config_cmd::main(&command),
+        Command::Cert(command) => cert::main(&command),
         Command::Explain(args) => explain::main(&args),
         Command::Origin(args) => origin::main(args),
         Command::Replay(args) => replay::main(args),
