@@ -18,3 +18,7 @@ pub mod task;
 pub mod telemetry;
 pub mod tls;
 pub mod workload;
+
+// Tests of rooms share parts with those in `tests/`, which know the crate by its name.
+#[cfg(test)]
+extern crate self as shoal;

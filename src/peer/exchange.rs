@@ -48,13 +48,17 @@ pub struct Exchange {
 
 impl Exchange {
     /// A stream that this node opened.
-    pub(super) fn opened(peer: NodeId, (send, receive): (SendStream, RecvStream)) -> Self {
-        Self { peer, send, receive, frames: Frames::new(MESSAGE_MAX), unsent: Vec::new(), ended: false }
+    pub(super) fn opened(peer: NodeId, streams: (SendStream, RecvStream)) -> Self {
+        Self::accepted(peer, streams, MESSAGE_MAX)
     }
 
     /// A stream that the peer opened; its first message may have at most `first_max` bytes.
-    pub(super) fn accepted(peer: NodeId, streams: (SendStream, RecvStream), first_max: usize) -> Self {
-        Self { frames: Frames::new(first_max), ..Self::opened(peer, streams) }
+    pub(super) fn accepted(
+        peer: NodeId,
+        (send, receive): (SendStream, RecvStream),
+        first_max: usize,
+    ) -> Self {
+        Self { peer, send, receive, frames: Frames::new(first_max), unsent: Vec::new(), ended: false }
     }
 
     /// Who is at the other end.

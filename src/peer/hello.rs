@@ -4,7 +4,7 @@ use super::exchange::{AskError, Exchange};
 use super::refusal::Refusal;
 use crate::proto::swarm::{Member, Roles};
 use crate::proto::wire::{self, Frame, Hello};
-use crate::telemetry::LinkRefusal;
+use crate::telemetry::PeerRefusal;
 use crate::tls::cluster::Certified;
 use prost::Message;
 use std::net::SocketAddr;
@@ -41,10 +41,10 @@ pub(super) fn judge(hello: &Hello, certified: &Certified, observed: SocketAddr) 
             hello.version_max,
             hello.program.escape_debug().to_string()
         );
-        return Err(Refusal::new(LinkRefusal::Version, words));
+        return Err(Refusal::new(PeerRefusal::Version, words));
     }
     if hello.name.len() > NAME_MAX || hello.zone.len() > NAME_MAX {
-        return Err(Refusal::new(LinkRefusal::Protocol, "its name or zone is too long"));
+        return Err(Refusal::new(PeerRefusal::Protocol, "its name or zone is too long"));
     }
     let name = if certified.name.is_empty() { hello.name.as_str().into() } else { certified.name.clone() };
     Ok(Member {
@@ -60,7 +60,7 @@ pub(super) fn judge(hello: &Hello, certified: &Certified, observed: SocketAddr) 
 /// The address that a node says it is reached at. One that listens on all its addresses does not know which of them
 /// others see.
 fn reachable_at(said: &str, observed: SocketAddr) -> Result<SocketAddr, Refusal> {
-    let unusable = || Refusal::new(LinkRefusal::Protocol, format!("its address {said:.64?} is none"));
+    let unusable = || Refusal::new(PeerRefusal::Protocol, format!("its address {said:.64?} is none"));
     let mut address: SocketAddr = said.parse().ok().ok_or_else(unusable)?;
     if address.ip().is_unspecified() {
         address.set_ip(observed.ip());
@@ -73,22 +73,21 @@ fn reachable_at(said: &str, observed: SocketAddr) -> Result<SocketAddr, Refusal>
 pub(super) async fn asked(exchange: &mut Exchange) -> Result<Hello, Refusal> {
     match wire::Ask::decode(message(exchange).await?).map(|ask| ask.kind) {
         Ok(Some(wire::ask::Kind::Hello(hello))) => Ok(hello),
-        Ok(_) => Err(Refusal::new(LinkRefusal::Protocol, "its first message is not a hello")),
-        Err(error) => Err(Refusal::new(LinkRefusal::Protocol, format!("its hello is unreadable: {error}"))),
+        Ok(_) => Err(Refusal::new(PeerRefusal::Protocol, "its first message is not a hello")),
+        Err(error) => Err(Refusal::new(PeerRefusal::Protocol, format!("its hello is unreadable: {error}"))),
     }
 }
 
 /// Reads the acceptor's hello, the answer to this node's.
 pub(super) async fn answered(exchange: &mut Exchange) -> Result<Hello, Refusal> {
-    let unreadable =
-        |error| Refusal::new(LinkRefusal::Protocol, format!("its hello is unreadable: {error}"));
+    let unreadable = |error| Refusal::new(PeerRefusal::Protocol, format!("its hello is unreadable: {error}"));
     Hello::decode(message(exchange).await?).map_err(unreadable)
 }
 
 async fn message(exchange: &mut Exchange) -> Result<bytes::Bytes, Refusal> {
     match exchange.frame().await {
         Ok(Some(Frame::Message(bytes))) => Ok(bytes),
-        Ok(_) => Err(Refusal::new(LinkRefusal::Protocol, "it said no hello")),
+        Ok(_) => Err(Refusal::new(PeerRefusal::Protocol, "it said no hello")),
         Err(error) => Err(error.into()),
     }
 }
@@ -96,10 +95,11 @@ async fn message(exchange: &mut Exchange) -> Result<bytes::Bytes, Refusal> {
 impl From<AskError> for Refusal {
     fn from(error: AskError) -> Self {
         let reason = match error {
-            AskError::Protocol => LinkRefusal::Protocol,
-            AskError::Refused | AskError::Upstream | AskError::Quarantined => LinkRefusal::RefusedByPeer,
-            AskError::Silent => LinkRefusal::Timeout,
-            AskError::Unreachable => LinkRefusal::Closed,
+            AskError::Protocol => PeerRefusal::Protocol,
+            AskError::Silent => PeerRefusal::Timeout,
+            AskError::Unreachable | AskError::Refused | AskError::Upstream | AskError::Quarantined => {
+                PeerRefusal::Other
+            }
         };
         Self::new(reason, error.to_string())
     }
@@ -151,7 +151,7 @@ mod tests {
         for said in ["", "edge-1:7000", "10.0.0.1", "10.0.0.1:0", "224.0.0.1:7000", "10.0.0.1:70000"] {
             let hello = Hello { address: said.to_owned(), ..hello() };
             let refusal = judge(&hello, &certified(Roles::EDGE), observed()).unwrap_err();
-            assert_eq!(refusal.reason, LinkRefusal::Protocol, "{said}");
+            assert_eq!(refusal.reason, PeerRefusal::Protocol, "{said}");
         }
     }
 
@@ -161,7 +161,7 @@ mod tests {
         assert!(judge(&later, &certified(Roles::EDGE), observed()).is_ok());
         let too_new = Hello { version_min: 2, version_max: 9, ..hello() };
         let refusal = judge(&too_new, &certified(Roles::EDGE), observed()).unwrap_err();
-        assert_eq!(refusal.reason, LinkRefusal::Version);
+        assert_eq!(refusal.reason, PeerRefusal::Version);
         assert!(refusal.words.contains("1 to 1") && refusal.words.contains("2 to 9"), "{}", refusal.words);
     }
 }

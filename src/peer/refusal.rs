@@ -2,9 +2,10 @@
 
 use crate::clock::Clock;
 use crate::proto::wire::close;
-use crate::telemetry::{LinkRefusal, Metrics};
+use crate::telemetry::{Metrics, PeerRefusal};
+use crate::tls::cluster::{ClusterError, refusal_of_connection};
 use parking_lot::Mutex;
-use quinn::{ConnectionError, TransportErrorCode, VarInt};
+use quinn::{ConnectionError, VarInt};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,73 +21,87 @@ const WORDS_MAX: usize = 240;
 #[derive(Clone, Debug)]
 pub(super) struct Refusal {
     /// For the metrics.
-    pub reason: LinkRefusal,
+    pub reason: PeerRefusal,
     /// For the operator.
     pub words: String,
 }
 
 impl Refusal {
-    pub(super) fn new(reason: LinkRefusal, words: impl Into<String>) -> Self {
+    pub(super) fn new(reason: PeerRefusal, words: impl Into<String>) -> Self {
         Self { reason, words: words.into() }
     }
 
     pub(super) fn timeout() -> Self {
-        Self::new(LinkRefusal::Timeout, "no answer in time")
+        Self::new(PeerRefusal::Timeout, "no answer in time")
     }
 
-    /// With what the other side is told about it.
-    pub(super) fn close(&self, connection: &quinn::Connection) {
-        let code = match self.reason {
-            LinkRefusal::Certificate => close::CERTIFICATE,
-            LinkRefusal::Version => close::VERSION,
-            LinkRefusal::Identity | LinkRefusal::Itself => close::IDENTITY,
-            LinkRefusal::Full => close::FULL,
-            LinkRefusal::Timeout
-            | LinkRefusal::Closed
-            | LinkRefusal::RefusedByPeer
-            | LinkRefusal::Protocol => close::HELLO,
-        };
-        connection.close(VarInt::from_u32(code), self.words.as_bytes());
+    /// The refusal of a connection, which is closed: the other side is told. If that was the first to close, it has
+    /// said why, and knows better.
+    pub(super) fn concerning(self, connection: &quinn::Connection) -> Self {
+        if self.reason == PeerRefusal::Other
+            && let Some(closed) = connection.close_reason()
+        {
+            return closed.into();
+        }
+        connection.close(VarInt::from_u32(self.code()), self.words.as_bytes());
+        self
+    }
+
+    fn code(&self) -> u32 {
+        match self.reason {
+            PeerRefusal::Version => close::VERSION,
+            PeerRefusal::Identity => close::IDENTITY,
+            PeerRefusal::Itself => close::ITSELF,
+            PeerRefusal::Full => close::FULL,
+            PeerRefusal::Timeout | PeerRefusal::Protocol | PeerRefusal::Other => close::HELLO,
+            PeerRefusal::OtherCluster
+            | PeerRefusal::Expired
+            | PeerRefusal::NotYetValid
+            | PeerRefusal::NoCertificate
+            | PeerRefusal::WrongRole
+            | PeerRefusal::NotANode => close::CERTIFICATE,
+        }
     }
 }
 
 impl From<ConnectionError> for Refusal {
     fn from(error: ConnectionError) -> Self {
+        let reason = refusal_of_connection(&error);
         match error {
-            ConnectionError::TransportError(error) if is_about_certificates(error.code) => {
-                Self::new(LinkRefusal::Certificate, format!("its certificate is refused: {}", error.reason))
+            ConnectionError::TransportError(error) => {
+                Self::new(reason, format!("this node refuses it: {}", error.reason))
             }
-            ConnectionError::TransportError(error) => Self::new(LinkRefusal::Protocol, error.to_string()),
-            ConnectionError::ConnectionClosed(frame) if is_about_certificates(frame.error_code) => {
-                let words = printable(&frame.reason);
-                Self::new(LinkRefusal::RefusedByPeer, format!("it refuses this node's certificate: {words}"))
+            ConnectionError::ConnectionClosed(closed) => {
+                let words = printable(&closed.reason);
+                Self::new(reason, format!("it refuses this node: {words} ({})", closed.error_code))
             }
-            ConnectionError::ConnectionClosed(frame) => {
-                let words = printable(&frame.reason);
-                Self::new(LinkRefusal::RefusedByPeer, format!("it closed ({}): {words}", frame.error_code))
-            }
-            ConnectionError::ApplicationClosed(frame) => {
-                let is_version = frame.error_code == VarInt::from_u32(close::VERSION);
-                let reason = if is_version { LinkRefusal::Version } else { LinkRefusal::RefusedByPeer };
-                Self::new(reason, format!("it refuses this node: {}", printable(&frame.reason)))
+            ConnectionError::ApplicationClosed(closed) => {
+                let words = format!("it refuses this node: {}", printable(&closed.reason));
+                Self::new(of_close(closed.error_code), words)
             }
             ConnectionError::TimedOut => Self::timeout(),
-            ConnectionError::VersionMismatch => {
-                Self::new(LinkRefusal::Protocol, "it speaks another version of QUIC")
-            }
-            ConnectionError::Reset | ConnectionError::LocallyClosed | ConnectionError::CidsExhausted => {
-                Self::new(LinkRefusal::Closed, error.to_string())
-            }
+            error => Self::new(reason, error.to_string()),
         }
     }
 }
 
-/// Whether a transport error is a TLS alert that a certificate causes (RFC 8446 §6.2; RFC 9001 §4.8).
-fn is_about_certificates(code: TransportErrorCode) -> bool {
-    let alert = u64::from(code).checked_sub(0x100);
-    // bad, unsupported, revoked, expired, unknown certificate; unknown_ca; access_denied; decrypt_error;
-    // certificate_required
-    alert.is_some_and(|alert| matches!(alert, 42..=46 | 48 | 49 | 51 | 116))
+impl From<ClusterError> for Refusal {
+    fn from(error: ClusterError) -> Self {
+        Self::new(error.refusal(), error.to_string())
+    }
+}
+
+/// The reason for which the other side closed the connection.
+fn of_close(code: VarInt) -> PeerRefusal {
+    match u32::try_from(code.into_inner()) {
+        Ok(close::VERSION) => PeerRefusal::Version,
+        Ok(close::HELLO) => PeerRefusal::Protocol,
+        Ok(close::IDENTITY) => PeerRefusal::Identity,
+        Ok(close::ITSELF) => PeerRefusal::Itself,
+        Ok(close::FULL) => PeerRefusal::Full,
+        Ok(close::CERTIFICATE) => PeerRefusal::NotANode,
+        _ => PeerRefusal::Other,
+    }
 }
 
 /// A peer's words without what could spoil a log.
@@ -122,15 +137,10 @@ impl Refusals {
         let (what, why) = (reason.as_str(), refusal.words.as_str());
         match reason {
             // It happens in a healthy fleet: a node is not there yet, or finds itself among its seeds.
-            LinkRefusal::Timeout | LinkRefusal::Closed | LinkRefusal::Itself => {
+            PeerRefusal::Timeout | PeerRefusal::Other | PeerRefusal::Itself => {
                 tracing::info!(%remote, dialled, reason = what, left_out, "no connection with a node: {why}");
             }
-            LinkRefusal::Certificate
-            | LinkRefusal::RefusedByPeer
-            | LinkRefusal::Protocol
-            | LinkRefusal::Version
-            | LinkRefusal::Identity
-            | LinkRefusal::Full => {
+            _ => {
                 tracing::warn!(%remote, dialled, reason = what, left_out, "no connection with a node: {why}");
             }
         }

@@ -106,24 +106,7 @@ label! {
         WrongRole = "wrong_role",
         /// The certificate is of the cluster, and not one of a node.
         NotANode = "not_a_node",
-        /// No agreement: protocol, version, or bytes that are not TLS.
-        Protocol = "protocol",
-        /// Anything else; often the other end is gone.
-        Other = "other",
-    }
-}
-label! {
-    /// Why no connection came about between two nodes.
-    LinkRefusal {
-        /// It was not done in time.
-        Timeout = "timeout",
-        /// The connection was lost or reset.
-        Closed = "closed",
-        /// This node refuses the other's certificate.
-        Certificate = "certificate",
-        /// The other node refuses this one.
-        RefusedByPeer = "refused_by_peer",
-        /// No agreement in TLS, an unknown protocol name, or a message that is not a hello.
+        /// No agreement: protocol, bytes that are not TLS, or a message that is not a hello.
         Protocol = "protocol",
         /// The two speak no common version of the wire.
         Version = "version",
@@ -133,6 +116,10 @@ label! {
         Itself = "self",
         /// The limit of connections is reached.
         Full = "full",
+        /// It was not done in time.
+        Timeout = "timeout",
+        /// Anything else; often the other end is gone.
+        Other = "other",
     }
 }
 label! {

@@ -1,6 +1,6 @@
 //! Metrics of the connections with other nodes.
 
-use super::labels::{LinkRefusal, Outcome, PerLabel, StreamRefusal};
+use super::labels::{Outcome, PeerRefusal, PerLabel, StreamRefusal};
 use super::registry::Registry;
 use prometheus::{IntCounter, IntGauge};
 
@@ -11,7 +11,7 @@ pub struct LinkMetrics {
     /// Dials that were done, by whether a connection came about.
     pub dials: PerLabel<Outcome, IntCounter>,
     /// Connections that did not come about, dialled and accepted, by reason.
-    pub refusals: PerLabel<LinkRefusal, IntCounter>,
+    pub refusals: PerLabel<PeerRefusal, IntCounter>,
     /// Streams of peers that were refused.
     pub streams_refused: PerLabel<StreamRefusal, IntCounter>,
     /// Datagrams that were dropped because nobody took them in time.
@@ -33,8 +33,11 @@ impl LinkMetrics {
         );
         let streams =
             by("shoal_peer_streams_refused_total", "Streams of other nodes that were refused.", "reason");
-        let issued =
-            by("shoal_peer_certificates_issued_total", "Certificates asked of this node by others.", "result");
+        let issued = by(
+            "shoal_peer_certificates_issued_total",
+            "Certificates asked of this node by others.",
+            "result",
+        );
         let renewals = by(
             "shoal_peer_certificate_renewals_total",
             "Attempts of this node to get a certificate for itself.",

@@ -17,8 +17,8 @@ mod request_id;
 
 pub use access::{AccessLog, AccessRecord};
 pub use labels::{
-    HandshakeFailure, HttpVersion, Label, LinkRefusal, ListenerKind, Outcome, PeerRefusal, PerLabel, Shed,
-    StatusClass, StreamRefusal,
+    HandshakeFailure, HttpVersion, Label, ListenerKind, Outcome, PeerRefusal, PerLabel, Shed, StatusClass,
+    StreamRefusal,
 };
 pub use links::LinkMetrics;
 pub use metrics::{CounterByReason, Entered, Metrics, NodeMetrics, SiteMetrics, Vocabulary, enter};

@@ -66,4 +66,6 @@ pub mod close {
     pub const REPLACED: u32 = 5;
     /// The certificate is not one that this connection needs.
     pub const CERTIFICATE: u32 = 6;
+    /// A node reached itself.
+    pub const ITSELF: u32 = 7;
 }
