@@ -146,7 +146,10 @@ impl Assembly {
             let (config, metrics) = (Arc::clone(&config), Arc::clone(&metrics));
             let inventory = Stock::watch(&store);
             let spawner = control.clone();
-            Some(Mesh::start(MeshStart { config, net, clock, spawner, metrics, inventory }).await?)
+            Some(
+                Mesh::start(MeshStart { config, net, clock, spawner, metrics, inventory, seed: None })
+                    .await?,
+            )
         } else {
             None
         };

@@ -92,6 +92,34 @@ label! {
     }
 }
 label! {
+    /// What a lookup with the superpeers came to.
+    LookupAnswer {
+        /// Nodes that have it.
+        Holders = "holders",
+        /// The leave to fetch it.
+        Lease = "lease",
+        /// A node at which it arrives.
+        Follow = "follow",
+        /// A node with a fresher version.
+        Fresher = "fresher",
+        /// It is not worth sharing.
+        Alone = "alone",
+        /// No superpeer answered in time, or none knew enough.
+        Unreachable = "unreachable",
+    }
+}
+label! {
+    /// Why a peer's question was refused.
+    AskRefusal {
+        /// Too many are being answered.
+        Busy = "busy",
+        /// The peer, or this node, has not the role for it.
+        Forbidden = "forbidden",
+        /// It was not what it must be.
+        Protocol = "protocol",
+    }
+}
+label! {
     /// Why a peer and this node did not come together. Whichever end refused, both see the like.
     PeerRefusal {
         /// The certificate was made by another authority.

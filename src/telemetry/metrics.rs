@@ -2,6 +2,7 @@
 
 use super::labels::{HandshakeFailure, HttpVersion, ListenerKind, Outcome, PerLabel, Shed, StatusClass};
 use super::links::LinkMetrics;
+use super::mesh::MeshMetrics;
 use super::process::ProcessMetrics;
 use super::registry::{Families, Family, Registry, Samples};
 use crate::clock::Clock;
@@ -44,6 +45,8 @@ pub struct Vocabulary {
 pub struct Metrics {
     /// Handles that belong to no site.
     pub node: NodeMetrics,
+    /// Handles of the node's part in the swarm.
+    pub mesh: MeshMetrics,
     /// Handles for requests that no site takes, so that each request is counted once.
     pub unrouted: Arc<SiteMetrics>,
     registry: Registry,
@@ -67,6 +70,7 @@ impl Metrics {
         let families = SiteFamilies::new(&registry);
         Arc::new(Self {
             node: NodeMetrics::new(&registry, vocabulary.refusal),
+            mesh: MeshMetrics::new(&registry),
             unrouted: Arc::new(SiteMetrics::new(&families, SITE_NONE, &vocabulary)),
             families,
             registry,

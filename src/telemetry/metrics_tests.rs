@@ -1,4 +1,5 @@
 use super::*;
+use crate::telemetry::Label;
 use std::collections::HashSet;
 
 const VOCABULARY: Vocabulary = Vocabulary {
@@ -25,6 +26,9 @@ fn discriminants_follow_the_order_of_all() {
     for (position, class) in StatusClass::ALL.into_iter().enumerate() {
         assert_eq!(class as usize, position);
     }
+    for (position, ending) in crate::proto::swarm::Ending::ALL.iter().enumerate() {
+        assert_eq!(ending.position(), position);
+    }
     for (position, source) in Source::ALL.into_iter().enumerate() {
         assert_eq!(source as usize, position);
     }
@@ -50,6 +54,10 @@ fn all_label_sets_are_present_at_zero_from_the_start() {
         r#"shoal_tls_handshake_failures_total{reason="timeout"}"#,
         r#"shoal_config_reloads_total{result="failure"}"#,
         "shoal_access_log_dropped_total",
+        r#"shoal_swarm_lookups_total{answer="unreachable"}"#,
+        r#"shoal_swarm_leases_ended_total{ending="not_kept"}"#,
+        r#"shoal_swarm_requests_refused_total{reason="busy"}"#,
+        "shoal_swarm_lookup_duration_seconds_count",
     ] {
         assert_eq!(value(&text, series), Some(0.0), "{series} in\n{text}");
     }

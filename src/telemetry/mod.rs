@@ -10,6 +10,7 @@ pub mod access;
 mod labels;
 mod links;
 pub mod logging;
+mod mesh;
 mod metrics;
 mod process;
 mod registry;
@@ -17,10 +18,11 @@ mod request_id;
 
 pub use access::{AccessLog, AccessRecord};
 pub use labels::{
-    HandshakeFailure, HttpVersion, Label, ListenerKind, Outcome, PeerRefusal, PerLabel, Shed, StatusClass,
-    StreamRefusal,
+    AskRefusal, HandshakeFailure, HttpVersion, Label, ListenerKind, LookupAnswer, Outcome, PeerRefusal,
+    PerLabel, Shed, StatusClass, StreamRefusal,
 };
 pub use links::LinkMetrics;
+pub use mesh::MeshMetrics;
 pub use metrics::{CounterByReason, Entered, Metrics, NodeMetrics, SiteMetrics, Vocabulary, enter};
 pub use registry::Samples;
 pub use request_id::{RequestId, RequestIds};
