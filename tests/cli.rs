@@ -102,15 +102,25 @@ fn check_shown(shown: &serde_json::Value, flags: &[(&str, &str, &str)]) {
 }
 
 #[test]
-fn check_tells_of_the_fleet() {
-    let fleet =
-        ["--peer-listen", "127.0.0.1:7400", "--peer-seed", "a:7400", "--peer-ca", "/ca", "--name", "n"];
-    let superpeer = ["--role", "superpeer", "--peer-ca-key", "/key"];
-    let output = shoal(&[&["check"][..], &fleet, &superpeer].concat());
+fn check_tells_of_the_fleet_and_reads_its_certificates() {
+    let (_folder, path) = cluster();
+    let (ca, key) = (path("ca/ca.pem"), path("ca/ca-key.pem"));
+    let superpeer =
+        ["--name", "n", "--role", "superpeer", "--peer-listen", "127.0.0.1:7400", "--peer-ca", &ca];
+    let check = |more: &[&str]| shoal(&[&["check"][..], &superpeer, more].concat());
+    let output = check(&["--peer-seed", "a:7400", "--peer-ca-key", &key]);
     assert_eq!(
         (text(&output.stdout), text(&output.stderr)),
         ("ok: superpeer of a fleet on 127.0.0.1:7400, 1 seed; 6 values set\n".to_owned(), String::new())
     );
+    let output = check(&["--peer-ca-key", &ca]);
+    assert_eq!((output.status.code(), text(&output.stderr).lines().count()), (Some(2), 1));
+    assert!(text(&output.stderr).starts_with("peer: "), "{}", text(&output.stderr));
+    // A certificate for another role.
+    let made = shoal(&["cert", "node", "--ca", &ca, "--name", "n", "--role", "edge", "--out", &path("n")]);
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let output = check(&["--peer-cert", &path("n/n.pem"), "--peer-key", &path("n/n-key.pem")]);
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output.stdout));
 }
 
 #[test]

@@ -80,6 +80,8 @@ pub struct Assembly {
     pub loaded: Mutex<Arc<Loaded>>,
     pub(super) gate: Arc<Gate>,
     pub(super) origins: Arc<OriginShared>,
+    /// What peers are being given, and fetches for it.
+    pub(super) uploads: Spawner,
     access: Arc<AccessLog>,
     ids: Arc<RequestIds>,
     certificates: Arc<Certificates>,
@@ -172,6 +174,7 @@ impl Assembly {
             loaded: Mutex::new(Arc::new(loaded)),
             gate: Arc::new(Gate::default()),
             origins,
+            uploads: control.child(),
             access,
             ids: Arc::new(RequestIds::new(rand::random())),
             certificates,
