@@ -15,10 +15,12 @@ mod known;
 mod lead;
 mod pass;
 mod post;
+mod supply;
 
 pub use deliver::{Answer, CACHE_STATUS, Failure, Notes};
 pub use fill::FillTable;
 pub use known::Known;
+pub use supply::run as supply;
 
 use crate::body::Body;
 use crate::clock::Clock;

@@ -170,6 +170,38 @@ label! {
         Failure = "failure",
     }
 }
+label! {
+    /// Where the bytes come from that a peer is given.
+    Given {
+        /// From the store.
+        Stored = "stored",
+        /// From a fill, as they arrive.
+        Relayed = "relayed",
+    }
+}
+label! {
+    /// What a peer that asks for a version is answered.
+    PeerAnswer {
+        /// A stored version.
+        Stored = "stored",
+        /// A version that is arriving.
+        Relayed = "relayed",
+        /// The version is the one that the peer holds.
+        Same = "same",
+        /// The object varies by other fields than the peer took it to.
+        Varies = "varies",
+        /// Nothing of it is here that may be given away.
+        Gone = "gone",
+        /// Too many read here already.
+        Busy = "busy",
+        /// The origin's response may not be stored.
+        NotStored = "not_stored",
+        /// The origin gave no response.
+        Failed = "failed",
+        /// The request is malformed or not allowed.
+        Refused = "refused",
+    }
+}
 
 /// The class of a response status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,6 +5,7 @@ use super::links::LinkMetrics;
 use super::mesh::MeshMetrics;
 use super::process::ProcessMetrics;
 use super::registry::{Families, Family, Registry, Samples};
+use super::supply::SupplyMetrics;
 use crate::clock::Clock;
 use crate::proto::verdict::{Source, Verdict};
 use parking_lot::Mutex;
@@ -47,6 +48,8 @@ pub struct Metrics {
     pub node: NodeMetrics,
     /// Handles of the node's part in the swarm.
     pub mesh: MeshMetrics,
+    /// Handles of what peers are given.
+    pub supply: SupplyMetrics,
     /// Handles for requests that no site takes, so that each request is counted once.
     pub unrouted: Arc<SiteMetrics>,
     registry: Registry,
@@ -71,6 +74,7 @@ impl Metrics {
         Arc::new(Self {
             node: NodeMetrics::new(&registry, vocabulary.refusal),
             mesh: MeshMetrics::new(&registry),
+            supply: SupplyMetrics::new(&registry),
             unrouted: Arc::new(SiteMetrics::new(&families, SITE_NONE, &vocabulary)),
             families,
             registry,

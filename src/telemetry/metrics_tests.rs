@@ -58,6 +58,9 @@ fn all_label_sets_are_present_at_zero_from_the_start() {
         r#"shoal_swarm_leases_ended_total{ending="not_kept"}"#,
         r#"shoal_swarm_requests_refused_total{reason="busy"}"#,
         "shoal_swarm_lookup_duration_seconds_count",
+        r#"shoal_peer_given_bytes_total{kind="relayed"}"#,
+        r#"shoal_peer_requests_total{answer="not_stored"}"#,
+        r#"shoal_peer_requests_total{answer="refused"}"#,
     ] {
         assert_eq!(value(&text, series), Some(0.0), "{series} in\n{text}");
     }
