@@ -32,6 +32,7 @@ impl<L: Label, M> PerLabel<L, M> {
     }
 }
 
+/// Makes an enum with a name for each value.
 macro_rules! label {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+ }) => {
         $(#[$doc])*
@@ -52,6 +53,8 @@ macro_rules! label {
         }
     };
 }
+
+pub(super) use label;
 
 label! {
     /// The listener that a client connected to.

@@ -6,6 +6,7 @@ use super::mesh::MeshMetrics;
 use super::process::ProcessMetrics;
 use super::registry::{Families, Family, Registry, Samples};
 use super::supply::SupplyMetrics;
+use super::swarm::{TakerMetrics, TakingFamilies, TakingMetrics};
 use crate::clock::Clock;
 use crate::proto::verdict::{Source, Verdict};
 use parking_lot::Mutex;
@@ -20,7 +21,7 @@ const TIME_BUCKETS: &[f64] = &[
     5.0, 10.0, 30.0, 60.0,
 ];
 
-/// Sites with series of their own; those beyond share [`SITE_OVERFLOW`]. Each has about 170 series in
+/// Sites with series of their own; those beyond share [`SITE_OVERFLOW`]. Each has about 185 series in
 /// about 100 KB.
 const SITES_MAX: usize = 256;
 /// The label of sites beyond [`SITES_MAX`]. No host is named like this.
@@ -139,6 +140,8 @@ pub struct NodeMetrics {
     pub links: LinkMetrics,
     config_reload_successful: IntGauge,
     config_reload_success_time: IntGauge,
+    /// What is taken from peers.
+    pub taker: TakerMetrics,
 }
 
 impl NodeMetrics {
@@ -205,6 +208,7 @@ impl NodeMetrics {
                 "shoal_config_last_reload_success_timestamp_seconds",
                 "When a configuration was last applied.",
             ),
+            taker: TakerMetrics::new(registry),
         }
     }
 }
@@ -227,6 +231,8 @@ pub struct SiteMetrics {
     pub fills_open: IntGauge,
     /// Requests that joined a fill that another began.
     pub collapsed: IntCounter,
+    /// What is taken from peers.
+    pub taking: TakingMetrics,
 }
 
 impl SiteMetrics {
@@ -270,6 +276,7 @@ impl SiteMetrics {
             origin_bytes: families.origin_bytes.child([site]),
             fills_open: families.fills_open.child([site]),
             collapsed: families.collapsed.child([site]),
+            taking: families.taking.of_site(site),
         }
     }
 }
@@ -286,6 +293,7 @@ struct SiteFamilies {
     origin_bytes: Family<IntCounter, 1>,
     fills_open: Family<IntGauge, 1>,
     collapsed: Family<IntCounter, 1>,
+    taking: TakingFamilies,
 }
 
 impl SiteFamilies {
@@ -325,10 +333,12 @@ impl SiteFamilies {
                 ["site"],
             ),
             collapsed: per_site("shoal_requests_collapsed_total", "Requests that joined a fill of another."),
+            taking: TakingFamilies::new(registry),
         }
     }
 
     fn retain(&self, keep: impl Fn(&str) -> bool) {
+        self.taking.retain(&keep);
         let (one, two) = (|site: &[String; 1]| keep(&site[0]), |site: &[String; 2]| keep(&site[0]));
         self.requests.retain(|labels| keep(&labels[0]));
         self.response_bytes.retain(two);

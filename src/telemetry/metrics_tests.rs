@@ -61,6 +61,12 @@ fn all_label_sets_are_present_at_zero_from_the_start() {
         r#"shoal_peer_given_bytes_total{kind="relayed"}"#,
         r#"shoal_peer_requests_total{answer="not_stored"}"#,
         r#"shoal_peer_requests_total{answer="refused"}"#,
+        r#"shoal_peer_taken_bytes_total{site="shop"}"#,
+        r#"shoal_peer_fetches_total{site="shop",kind="fresher"}"#,
+        r#"shoal_swarm_origin_fetches_total{site="shop",ground="off"}"#,
+        r#"shoal_peer_failures_total{kind="disputed"}"#,
+        "shoal_multi_holder_fills_total",
+        "shoal_peer_duplicate_bytes_total",
     ] {
         assert_eq!(value(&text, series), Some(0.0), "{series} in\n{text}");
     }

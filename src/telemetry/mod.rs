@@ -16,6 +16,7 @@ mod process;
 mod registry;
 mod request_id;
 mod supply;
+mod swarm;
 
 pub use access::{AccessLog, AccessRecord};
 pub use labels::{
@@ -28,6 +29,7 @@ pub use metrics::{CounterByReason, Entered, Metrics, NodeMetrics, SiteMetrics, V
 pub use registry::Samples;
 pub use request_id::{RequestId, RequestIds};
 pub use supply::SupplyMetrics;
+pub use swarm::{FetchKind, PeerFailure, TakerMetrics, TakingMetrics};
 
 /// Content type of [`Metrics::encode`].
 pub const METRICS_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
