@@ -10,7 +10,7 @@ use crate::proto::semantics::{self, RequestFacts, Reuse};
 use crate::proto::wire::{self, code, reply};
 use crate::route;
 use crate::serve::fill::{Follower, Joined, Outcome};
-use crate::serve::{Cached, Exchange, Snapshot, Worker, lead};
+use crate::serve::{Cached, Exchange, Reach, Snapshot, Worker, lead};
 use http::header::{AUTHORIZATION, COOKIE, HOST, HeaderName, PROXY_AUTHORIZATION};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
@@ -119,7 +119,7 @@ async fn give<S: Sink>(mut cached: Cached, mut wanted: Wanted, out: &mut Out<S>)
             Joined::Follow(reader) => reader,
             Joined::Lead(leader, reader) => {
                 let reason = if cached.found.is_some() { FetchReason::Revalidate } else { FetchReason::Miss };
-                lead::start(&worker, cached.asking(reason), leader);
+                lead::start(&worker, cached.asking(reason, Reach::Origin), leader);
                 reader
             }
             Joined::Alone => return out.reply(busy()).await,
