@@ -117,7 +117,7 @@ pub type Requests = mpsc::Receiver<PeerRequest>;
 /// The node's part in the swarm. Clones are the same.
 #[derive(Clone)]
 pub struct Mesh {
-    node: Arc<Node>,
+    pub(super) node: Arc<Node>,
     membership: mpsc::Sender<Told>,
 }
 

@@ -33,4 +33,7 @@ pub use lease::Lease;
 pub use mesh::{Answer, Blame, Inventory, Mesh, MeshError, MeshStart, PeerRequest, Requests};
 
 #[cfg(test)]
+#[path = "tests/meshes/mod.rs"]
+mod meshes;
+#[cfg(test)]
 mod tests;
