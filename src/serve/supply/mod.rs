@@ -101,10 +101,10 @@ async fn read<S: Sink>(node: &Node, wanted: &Wanted, out: &mut Out<S>) -> Result
     match followed {
         Followed::Live(live) if wanted.follow.is_none() => match relay::outcome(&live, None, out).await? {
             Some(outcome) => relay::give(node, wanted, outcome, &live, out).await,
-            None => out.reply(missing).await,
+            None => out.reply(missing.into()).await,
         },
         Followed::Crowded => out.reply(busy()).await,
-        _ => out.reply(missing).await,
+        _ => out.reply(missing.into()).await,
     }
 }
 
@@ -142,21 +142,46 @@ impl Wanted {
         })
     }
 
-    /// The range of a body of `length` bytes.
+    /// The range of a body of `length` bytes. An asker that does not know the length may name the end of a
+    /// chunk that the body does not fill.
     fn within(&self, length: u64) -> Result<Range<u64>, Cut> {
-        let to = self.to.unwrap_or(length);
-        if self.from <= to && to <= length { Ok(self.from..to) } else { Err(Cut::Reset(code::PROTOCOL)) }
+        let to = self.to.map_or(length, |to| to.min(length));
+        if self.from <= to { Ok(self.from..to) } else { Err(Cut::Reset(code::PROTOCOL)) }
     }
 
-    /// Whether a version is one that the asker may be given; else what it is told.
-    fn admits(&self, variant: VariantId, version: VersionId, vary: &[HeaderName]) -> Result<(), reply::Kind> {
+    /// Whether a version is what is wanted.
+    fn admits(&self, variant: VariantId, version: VersionId, vary: &[HeaderName]) -> Result<(), Denied> {
         if variant != self.variant {
-            return Err(varies(vary));
+            return Err(Denied::varies(vary));
         }
         if self.version.is_some_and(|wanted| wanted != version) {
-            return Err(gone());
+            return Err(Denied::Gone);
         }
         Ok(())
+    }
+}
+
+/// Why nothing is given.
+#[derive(Debug, PartialEq, Eq)]
+enum Denied {
+    /// Nothing that is wanted is here, or none that may leave.
+    Gone,
+    /// The object varies by these fields, and not as the asker took it to.
+    Varies(Vec<String>),
+}
+
+impl Denied {
+    fn varies(names: &[HeaderName]) -> Self {
+        Self::Varies(stored::texts(names))
+    }
+}
+
+impl From<Denied> for reply::Kind {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Gone => gone(),
+            Denied::Varies(names) => Self::Varies(wire::Varies { names }),
+        }
     }
 }
 
@@ -166,10 +191,6 @@ fn gone() -> reply::Kind {
 
 const fn busy() -> reply::Kind {
     reply::Kind::Busy(wire::Busy {})
-}
-
-fn varies(names: &[HeaderName]) -> reply::Kind {
-    reply::Kind::Varies(wire::Varies { names: names.iter().map(|name| name.as_str().to_owned()).collect() })
 }
 
 /// The requests of peers in progress.

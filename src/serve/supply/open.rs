@@ -10,7 +10,8 @@ use crate::proto::semantics::{self, RequestFacts, Reuse};
 use crate::proto::wire::{self, code, reply};
 use crate::route;
 use crate::serve::fill::{Follower, Joined, Outcome};
-use crate::serve::{Cached, Exchange, Reach, Snapshot, Worker, lead};
+use crate::serve::lead::{self, Reach};
+use crate::serve::{Cached, Exchange, Snapshot, Worker};
 use http::header::{AUTHORIZATION, COOKIE, HOST, HeaderName, PROXY_AUTHORIZATION};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
@@ -29,10 +30,7 @@ pub(super) async fn open<S: Sink>(
 ) -> Result<(), Cut> {
     let Some(wanted) = parse(&open) else { return Err(Cut::Reset(code::PROTOCOL)) };
     let snapshot = worker.node.snapshot.load_full();
-    let request = match request(&open, &snapshot)? {
-        Some(request) => request,
-        None => return out.reply(gone()).await,
-    };
+    let Some(request) = request(&open, &snapshot)? else { return out.reply(gone()).await };
     match exchange(worker, snapshot, from, (&open.key, &request)) {
         Some(exchange) if exchange.routed.pass.is_some() => out.reply(not_stored(false)).await,
         Some(exchange) => give(Cached::new(exchange, request), wanted, out).await,

@@ -2,7 +2,7 @@
 
 use super::out::{Cut, Out, Sink};
 use super::stored::{fields, texts};
-use super::{Node, Wanted, gone, stored};
+use super::{Denied, Node, Wanted, gone, stored};
 use crate::proto::object::layout::{CHUNK_SIZE, record_at, record_span};
 use crate::proto::semantics;
 use crate::proto::swarm::Token;
@@ -80,9 +80,9 @@ async fn stream<S: Sink>(
     let draft = &arriving.draft;
     let names = arriving.vary.as_ref().map_or(&[][..], |vary| vary.names());
     let admitted =
-        if draft.personal { Err(gone()) } else { wanted.admits(draft.variant, draft.version, names) };
+        if draft.personal { Err(Denied::Gone) } else { wanted.admits(draft.variant, draft.version, names) };
     if let Err(other) = admitted {
-        return out.reply(other).await;
+        return out.reply(other.into()).await;
     }
     let same = wanted.held == Some(draft.version);
     if let Some(length) = draft.length.filter(|_| !same) {
@@ -107,7 +107,7 @@ async fn stream<S: Sink>(
     }
     reader.seek(wanted.from);
     // Up to the end of the body means to where it turns out to be.
-    let to = wanted.to.filter(|to| draft.length != Some(*to));
+    let to = wanted.to.filter(|to| draft.length.is_none_or(|length| *to < length));
     Relay { out, arriving, reader, from: wanted.from, cursor: wanted.from, to }.run().await
 }
 

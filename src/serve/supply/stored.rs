@@ -1,7 +1,7 @@
 //! Giving a peer what is stored.
 
 use super::out::{Cut, Out, Sink};
-use super::{Node, Wanted, gone, varies};
+use super::{Denied, Node, Wanted, gone};
 use crate::proto::key;
 use crate::proto::object::layout::{CHUNK_SIZE, chunk_count, record_at, record_span};
 use crate::proto::semantics;
@@ -13,10 +13,10 @@ use http::{HeaderMap, HeaderName};
 use std::ops::Range;
 
 /// What is stored of `wanted`, if it may be given; else what the asker is told if there is nothing better.
-pub(super) async fn find(node: &Node, wanted: &Wanted) -> Result<Hit, reply::Kind> {
+pub(super) async fn find(node: &Node, wanted: &Wanted) -> Result<Hit, Denied> {
     let hit = match node.store.find(wanted.object, |_| wanted.variant) {
         Lookup::Memory(hit) => hit,
-        Lookup::OnDisk(on_disk) => node.store.load(on_disk).await.map_err(|_damaged| gone())?,
+        Lookup::OnDisk(on_disk) => node.store.load(on_disk).await.map_err(|_damaged| Denied::Gone)?,
         Lookup::Miss(reason) => return Err(missing(node, wanted, reason)),
     };
     admitted(wanted, &hit)?;
@@ -25,19 +25,19 @@ pub(super) async fn find(node: &Node, wanted: &Wanted) -> Result<Hit, reply::Kin
 
 /// A peer that knows less of what the object varies by is told. One that names a variant which is not here may
 /// know as much: it sees the list that it has already.
-fn missing(node: &Node, wanted: &Wanted, reason: MissReason) -> reply::Kind {
+fn missing(node: &Node, wanted: &Wanted, reason: MissReason) -> Denied {
     let knows_none = wanted.variant == key::variant(wanted.object, std::iter::empty());
     let list = match reason {
         MissReason::Vary => node.store.vary(wanted.object),
         MissReason::Uri => node.known.vary(wanted.object).filter(|_| knows_none),
     };
-    list.map_or_else(gone, |list| varies(list.names()))
+    list.map_or(Denied::Gone, |list| Denied::varies(list.names()))
 }
 
-fn admitted(wanted: &Wanted, hit: &Hit) -> Result<(), reply::Kind> {
+fn admitted(wanted: &Wanted, hit: &Hit) -> Result<(), Denied> {
     let head = &hit.head;
     if head.personal {
-        return Err(gone());
+        return Err(Denied::Gone);
     }
     wanted.admits(head.variant, head.version, &names(hit))
 }
@@ -50,7 +50,7 @@ pub(super) async fn give<S: Sink>(
     out: &mut Out<S>,
 ) -> Result<(), Cut> {
     if let Err(other) = admitted(wanted, hit) {
-        return out.reply(other).await;
+        return out.reply(other.into()).await;
     }
     let length = hit.head.length.unwrap_or(0);
     let mut head = head_of(node, hit);
@@ -60,10 +60,8 @@ pub(super) async fn give<S: Sink>(
     }
     let range = wanted.within(length)?;
     let chunks = chunk_count(length) as usize;
-    let hashes = node.store.chunk_hashes(hit);
-    let Some(hashes) = hashes.as_ref().and_then(|hashes| hashes.get(..chunks)) else {
-        return out.reply(gone()).await;
-    };
+    let hashes = node.store.chunk_hashes(hit).unwrap_or_default();
+    let Some(hashes) = hashes.get(..chunks) else { return out.reply(gone()).await };
     head.hashes = hashes.concat();
     out.reply(reply::Kind::Head(head)).await?;
     send(hit, range, (length, hashes), out).await

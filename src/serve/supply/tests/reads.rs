@@ -44,6 +44,7 @@ async fn a_part_comes_with_the_hashes_of_the_chunks_that_end_in_it_and_says_the_
         (MIB, 2 * MIB, vec![(MIB, hashes[1])], None),
         (100, MIB, vec![(MIB - 100, hashes[0])], None),
         (10, 70_000, vec![], None),
+        (2 * MIB, 3 * MIB, vec![(300_000, hashes[2])], Some(body.len() as u64)),
         (2 * MIB, body.len(), vec![(300_000, hashes[2])], Some(body.len() as u64)),
         (body.len(), 0, vec![], Some(body.len() as u64)),
         (MIB, MIB, vec![], None),
@@ -51,7 +52,7 @@ async fn a_part_comes_with_the_hashes_of_the_chunks_that_end_in_it_and_says_the_
         let mut asked = rig.read(part(from, to));
         assert_eq!(asked.head().await.hashes.len(), 3 * 32, "all hashes, whatever the part");
         let came = asked.rest().await;
-        let to = if to == 0 { body.len() } else { to };
+        let to = if to == 0 { body.len() } else { to.min(body.len()) };
         assert!(came.bytes == body[from..to], "{from}..{to}");
         assert_eq!((came.hashes, came.end, came.last), (behind, end, Event::Finished), "{from}..{to}");
     }
@@ -64,7 +65,6 @@ async fn a_range_that_is_none_and_identities_that_are_none_break_the_protocol() 
     for wrong in [
         wire::Read { from: 20, to: 10, ..all_of("/a") },
         wire::Read { from: 1001, ..all_of("/a") },
-        wire::Read { to: 1001, ..all_of("/a") },
         wire::Read { object: vec![1; 15], ..all_of("/a") },
         wire::Read { variant: vec![], ..all_of("/a") },
         wire::Read { version: vec![1], ..all_of("/a") },
@@ -72,7 +72,7 @@ async fn a_range_that_is_none_and_identities_that_are_none_break_the_protocol() 
     ] {
         assert_eq!(rig.read(wrong.clone()).refused().await, code::PROTOCOL, "{wrong:?}");
     }
-    assert_eq!(rig.answered("refused"), 7);
+    assert_eq!(rig.answered("refused"), 6);
     let resolve = ask::Kind::Resolve(wire::Resolve::default());
     assert_eq!(rig.ask(resolve).refused().await, code::PROTOCOL);
 }

@@ -103,6 +103,22 @@ async fn a_part_of_an_arriving_body_begins_and_ends_where_it_was_asked_to() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_body_that_ends_before_the_end_of_the_range_is_ended_there() {
+    for length in [None, Some(1000)] {
+        let (rig, body) = (Rig::new().await, body(1000));
+        let leading = rig.lead(HeadDraft { length, ..draft("/a") }, None);
+        leading.stream();
+        let mut first = rig.read(wire::Read { to: MIB as u64, ..all_of("/a") });
+        first.head().await;
+        leading.push(&body).await;
+        leading.leader.checked(1000, hashes(&body)[0]);
+        leading.leader.complete(leading.arriving, None);
+        let came = first.rest().await;
+        assert_eq!((came.end, came.last, came.hashes.len()), (Some(1000), Event::Finished, 1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_comes_late_reads_the_start_from_the_store_and_is_cut_if_it_is_not_there() {
     let (rig, body) = (Rig::new().await, body(10 * MIB));
     let leading = rig.lead(draft("/a"), None);
