@@ -53,6 +53,7 @@ pub fn run(sources: Sources) -> anyhow::Result<ExitCode> {
             clock: Clock::system(),
             device: Arc::new(FileDevice),
             resolver: Resolver::system(),
+            seed: None,
         };
         // Who is no edge serves no clients.
         let workers_count = if loaded.config.node.roles.edge { loaded.config.node.workers } else { 0 };

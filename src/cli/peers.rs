@@ -48,7 +48,10 @@ fn told(report: &Value) -> String {
         list(&me["roles"], " and "),
         text(&me["zone"])
     )];
-    for (what, figures) in [("directory", &report["directory"]), ("lookups", &report["lookups"])] {
+    let lookups = &report["lookups"];
+    for (what, figures) in
+        [("directory", &report["directory"]), ("lookups", lookups), ("answers", &lookups["answers"])]
+    {
         if figures.is_object() {
             lines.push(format!("{what:<10} {}", self::figures(figures)));
         }
@@ -61,14 +64,14 @@ fn told(report: &Value) -> String {
         lines.push("no other node is known".to_owned());
     } else {
         lines.push(String::new());
-        lines.extend(table(members, &report["sessions"]));
+        lines.extend(table(members, &report["superpeers"]));
     }
     lines.join("\n")
 }
 
-fn table(members: &[Value], sessions: &Value) -> Vec<String> {
+fn table(members: &[Value], superpeers: &Value) -> Vec<String> {
     let mut rows = vec![COLUMNS.map(str::to_owned)];
-    rows.extend(members.iter().map(|member| row(member, sessions)));
+    rows.extend(members.iter().map(|member| row(member, superpeers)));
     let mut widths = [0; COLUMNS.len()];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -82,7 +85,7 @@ fn table(members: &[Value], sessions: &Value) -> Vec<String> {
     rows.iter().map(line).collect()
 }
 
-fn row(member: &Value, sessions: &Value) -> [String; COLUMNS.len()] {
+fn row(member: &Value, superpeers: &Value) -> [String; COLUMNS.len()] {
     [
         text(&member["name"]),
         text(&member["id"]),
@@ -91,21 +94,18 @@ fn row(member: &Value, sessions: &Value) -> [String; COLUMNS.len()] {
         text(&member["zone"]),
         text(&member["state"]),
         member["round_trip_ms"].as_f64().map_or(NOTHING.to_owned(), |time| format!("{time:.1} ms")),
-        bytes(&member["sent_bytes"]),
-        bytes(&member["received_bytes"]),
-        session(member, sessions),
+        bytes(&member["bytes_sent"]),
+        bytes(&member["bytes_received"]),
+        session(member, superpeers),
         faults(member),
     ]
 }
 
-/// The state of the session with a superpeer, which the report names by identity or by name.
-fn session(member: &Value, sessions: &Value) -> String {
-    let is_with = |session: &&Value| {
-        let with = &session["superpeer"];
-        !with.is_null() && (*with == member["id"] || *with == member["name"])
-    };
-    let found = sessions.as_array().into_iter().flatten().find(is_with);
-    found.map_or(NOTHING.to_owned(), |session| text(&session["state"]))
+/// The state of the session with a member that is a superpeer.
+fn session(member: &Value, superpeers: &Value) -> String {
+    let mut superpeers = superpeers.as_array().into_iter().flatten();
+    let found = superpeers.find(|superpeer| !superpeer["id"].is_null() && superpeer["id"] == member["id"]);
+    found.map_or(NOTHING.to_owned(), |superpeer| text(&superpeer["session"]))
 }
 
 fn faults(member: &Value) -> String {
@@ -158,31 +158,32 @@ mod tests {
             "me": {"name": "a", "id": "aa", "address": "127.0.0.1:1", "zone": "", "roles": ["edge", "superpeer"]},
             "members": [
                 {"name": "b", "id": "bb", "address": "127.0.0.1:2", "zone": "z", "roles": ["edge", "superpeer"],
-                 "state": "connected", "round_trip_ms": 1.26, "sent_bytes": 1024, "received_bytes": 0,
+                 "state": "live", "round_trip_ms": 1.26, "bytes_sent": 1024, "bytes_received": 0,
                  "quarantined": false, "stalls": 0, "bad_chunks": 0},
                 {"name": "c", "id": "cc", "roles": ["edge"], "quarantined": true, "stalls": 2, "bad_chunks": 1},
             ],
-            "sessions": [{"superpeer": "bb", "state": "ready"}],
+            "superpeers": [{"id": "bb", "name": "b", "session": "standing"}],
             "directory": {"objects": 3, "holdings_max": 10},
             "leases_open": 1,
-            "lookups": {"lease": 4},
+            "lookups": {"count": 5, "answers": {"lease": 4}},
         });
         let expected = "\
 a (aa) at 127.0.0.1:1, edge and superpeer, zone -
 directory  holdings max 10 · objects 3
-lookups    lease 4
+lookups    count 5
+answers    lease 4
 leases     1 open
 
-NODE  ID  ADDRESS      ROLES           ZONE  STATE      ROUND TRIP  GIVEN    TAKEN  SESSION  FAULTS
-b     bb  127.0.0.1:2  edge,superpeer  z     connected  1.3 ms      1.0 KiB  0 B    ready    -
-c     cc  -            edge            -     -          -           -        -      -        quarantined, stalls 2, bad chunks 1";
+NODE  ID  ADDRESS      ROLES           ZONE  STATE  ROUND TRIP  GIVEN    TAKEN  SESSION   FAULTS
+b     bb  127.0.0.1:2  edge,superpeer  z     live   1.3 ms      1.0 KiB  0 B    standing  -
+c     cc  -            edge            -     -      -           -        -      -         quarantined, stalls 2, bad chunks 1";
         assert_eq!(told(&report), expected);
     }
 
     #[test]
     fn a_report_that_says_little_is_told_all_the_same() {
         assert_eq!(told(&json!({})), "- (-) at -, -, zone -\nno other node is known");
-        assert!(told(&json!({"members": [1, null], "sessions": 5})).lines().count() == 5);
+        assert!(told(&json!({"members": [1, null], "superpeers": 5})).lines().count() == 5);
         assert_eq!(told(&Value::Null), "this node is not part of a fleet: peer.listen is not set");
     }
 }

@@ -26,13 +26,19 @@ pub(super) async fn of_origin(origin: SocketAddr) -> anyhow::Result<Counts> {
     Ok(serde_json::from_slice(&get(origin, "/-/stats").await?)?)
 }
 
-/// How many other nodes the edge with this admin interface knows.
+/// Whether the edge with this admin interface knows `others` live nodes and has sessions with its superpeers.
 ///
 /// # Errors
 /// As of [`of_origin`].
-pub(super) async fn known_peers(admin: SocketAddr) -> anyhow::Result<usize> {
+pub(super) async fn has_met(admin: SocketAddr, others: usize) -> anyhow::Result<bool> {
     let report: serde_json::Value = serde_json::from_slice(&get(admin, "/peers").await?)?;
-    Ok(report["members"].as_array().map_or(0, Vec::len))
+    let count = |list: &str, key: &str, value: &str| {
+        let members = report[list].as_array().into_iter().flatten();
+        members.filter(|member| member[key] == value).count()
+    };
+    let superpeers = report["superpeers"].as_array().map_or(0, Vec::len);
+    let standing = count("superpeers", "session", "standing");
+    Ok(count("members", "state", "live") >= others && superpeers > 0 && standing == superpeers)
 }
 
 /// The metrics of an edge.

@@ -119,7 +119,7 @@ async fn certify(children: &Children, folder: &str, count: usize) -> anyhow::Res
     Ok(())
 }
 
-/// Waits until each edge of a fleet knows all others.
+/// Waits until each edge of a fleet knows all others and has the ear of the superpeers.
 ///
 /// # Errors
 /// If that takes too long.
@@ -127,7 +127,7 @@ pub(super) async fn meet(edges: &[Edge]) -> anyhow::Result<()> {
     let met = async {
         for edge in edges {
             let Some(admin) = edge.admin else { continue };
-            while counts::known_peers(admin).await.unwrap_or(0) + 1 < edges.len() {
+            while !counts::has_met(admin, edges.len() - 1).await.unwrap_or(false) {
                 tokio::time::sleep(MEET_EVERY).await;
             }
         }

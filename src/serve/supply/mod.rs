@@ -37,24 +37,21 @@ const UPLOADS_MAX: usize = 512;
 /// Of them, those of one peer at most.
 const PEER_UPLOADS_MAX: usize = 128;
 
-/// Answers `requests`, each in a task of `worker`, until they end.
-pub fn run(worker: Arc<Worker>, mut requests: Requests) {
-    let spawner = worker.spawner.clone();
-    spawner.spawn(async move {
-        let uploads = Arc::new(Uploads::default());
-        while let Some(PeerRequest { from, ask, exchange }) = requests.recv().await {
-            match uploads.enter(from.id) {
-                Some(place) => {
-                    let own = Arc::clone(&worker);
-                    worker.spawner.spawn(Box::pin(async move {
-                        answer(&own, &from, ask, exchange).await;
-                        drop(place);
-                    }));
-                }
-                None => refuse(&worker.node, exchange),
+/// Answers `requests`, each in a task of `worker`, until they end. A node that stops can so await the tasks alone.
+pub async fn run(worker: Arc<Worker>, mut requests: Requests) {
+    let uploads = Arc::new(Uploads::default());
+    while let Some(PeerRequest { from, ask, exchange }) = requests.recv().await {
+        match uploads.enter(from.id) {
+            Some(place) => {
+                let own = Arc::clone(&worker);
+                worker.spawner.spawn(Box::pin(async move {
+                    answer(&own, &from, ask, exchange).await;
+                    drop(place);
+                }));
             }
+            None => refuse(&worker.node, exchange),
         }
-    });
+    }
 }
 
 /// Says that there is too much to do, without waiting.
