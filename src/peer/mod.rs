@@ -3,6 +3,7 @@
 //! `serve`, what the directory answers in `proto::swarm`.
 
 mod exchange;
+mod identity;
 mod link;
 mod members;
 mod mesh;
