@@ -9,6 +9,7 @@ pub mod health;
 pub mod key;
 pub mod object;
 pub mod plan;
+pub mod scheduler;
 pub mod segment;
 pub mod semantics;
 pub mod swarm;
