@@ -238,4 +238,6 @@ fn issuer(superpeer: NodeId) -> u64 {
 }
 
 #[cfg(test)]
+mod simulation_tests;
+#[cfg(test)]
 mod tests;
