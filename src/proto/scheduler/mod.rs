@@ -301,16 +301,17 @@ impl Scheduler {
         let awake = |source: &&usize| self.sources[**source].busy_until(self.now).is_none();
         let is_fast = |source: &&usize| !self.sources[**source].is_slow(best_rate);
         let any_fast = left.iter().filter(awake).any(|source| is_fast(&source));
-        let free = left.iter().filter(awake).filter(|source| !any_fast || is_fast(source));
-        let free = free.filter(|source| self.sources[**source].has_slot());
+        let good = left.iter().filter(awake).filter(|source| !any_fast || is_fast(source));
+        // A chunk may wait for a slot where it is here sooner, but not one that has been asked for.
+        let good = good.filter(|source| need == Need::First || self.sources[**source].has_slot());
         let estimate = |source: usize| self.sources[source].estimate(best_rate);
-        match free.copied().min_by_key(|source| estimate(*source)) {
+        match good.copied().min_by_key(|source| estimate(*source)) {
             // A second request for the sake of speed must bring some.
             Some(source) if need == Need::Late && estimate(source) > self.rest(&state.requests[0]) => {
                 Choice::Later
             }
-            Some(source) => Choice::Source(source),
-            None => Choice::Later,
+            Some(source) if self.sources[source].has_slot() => Choice::Source(source),
+            _ => Choice::Later,
         }
     }
 
