@@ -223,7 +223,7 @@ impl<S: Swarm> Gathering<'_, S> {
             variant: self.taking.intake.arriving.draft.variant.0.to_vec(),
             version: version.clone(),
             from: span.start,
-            to: span.start + CHUNK_SIZE,
+            to: span.end,
             follow: None,
             held: Vec::new(),
         };
@@ -329,7 +329,7 @@ impl<S: Swarm> Gathering<'_, S> {
         let fault = fault(trouble);
         let node = self.holders[source].place.node;
         self.taking.seeker.note(node, trouble);
-        if fault != Fault::Busy && fault != Fault::Stalled {
+        if fault != Fault::Busy {
             self.holders[source].lost = true;
             self.taking.seeker.machine.avoid(node);
         }
