@@ -101,12 +101,21 @@ struct Left {
 enum Trouble {
     /// The exchange failed.
     Ask(AskError),
+    /// It was silent before it gave an answer.
+    Unheard,
     /// Its bytes are not what they should be.
     Relay(RelayFault),
     /// Its bytes are not those that another's list has.
     Disputed,
     /// It has not, or not any more, what is asked for.
     Gone,
+}
+
+impl Trouble {
+    /// What an error before the answer means: who has not begun to give has not stalled.
+    fn before_answer(error: AskError) -> Self {
+        if error == AskError::Silent { Self::Unheard } else { Self::Ask(error) }
+    }
 }
 
 impl From<AskError> for Trouble {
@@ -209,10 +218,7 @@ impl<S: Swarm> Seeker<S> {
         };
         let (listener, reply) = match replied.await {
             Ok(replied) => replied,
-            Err(error) => {
-                self.note(node, error.into());
-                return Reading::Unanswered;
-            }
+            Err(error) => return self.unanswered(node, Trouble::before_answer(error)),
         };
         let received = (self.now(), self.now().seconds_since(sent));
         match (reply, left) {
@@ -387,6 +393,7 @@ impl<S: Swarm> Seeker<S> {
             Trouble::Relay(_) | Trouble::Ask(AskError::Protocol) => {
                 (PeerFailure::Protocol, Some(Blame::Protocol))
             }
+            Trouble::Unheard => (PeerFailure::Stalled, None),
             Trouble::Ask(AskError::Silent) => (PeerFailure::Stalled, Some(Blame::Stalled)),
             Trouble::Ask(AskError::Upstream) => (PeerFailure::Upstream, None),
             Trouble::Ask(AskError::Refused) => (PeerFailure::Busy, None),

@@ -243,4 +243,5 @@ async fn a_peer_that_is_silent_is_left_after_the_stall_and_one_that_only_pulses_
     });
     rig.fill().await.is_whole(&version.body);
     assert_eq!(rig.failures("stalled"), 2.0);
+    assert!(rig.fake.blamed().is_empty(), "who has not begun to give has not stalled");
 }
