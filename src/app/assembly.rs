@@ -12,7 +12,7 @@ use crate::peer::{Mesh, MeshError, MeshStart};
 use crate::proto::plan::FetchReason;
 use crate::proto::semantics::NotStorable;
 use crate::route::Refusal;
-use crate::serve::{FillTable, Known, Node, Snapshot, Worker};
+use crate::serve::{self, FillTable, Known, Node, Snapshot, Worker};
 use crate::store::{Device, DiskConfig, Store, StoreConfig, StoreError};
 use crate::task::Spawner;
 use crate::telemetry::access::AccessLogError;
@@ -36,6 +36,8 @@ pub struct Surroundings {
     pub device: Arc<dyn Device>,
     /// How origins' names are resolved.
     pub resolver: Resolver,
+    /// What the randomness of connections with peers is drawn from; `None` is the system's. Simulations set it.
+    pub seed: Option<[u8; 32]>,
 }
 
 /// Why a node was not built. Nothing listens.
@@ -80,6 +82,8 @@ pub struct Assembly {
     pub loaded: Mutex<Arc<Loaded>>,
     pub(super) gate: Arc<Gate>,
     pub(super) origins: Arc<OriginShared>,
+    /// What peers are being given, and fetches for it.
+    pub(super) uploads: Spawner,
     access: Arc<AccessLog>,
     ids: Arc<RequestIds>,
     certificates: Arc<Certificates>,
@@ -138,22 +142,17 @@ impl Assembly {
             metrics.node.access_log_dropped.clone(),
             control,
         )?;
-        let Surroundings { net, device, resolver, .. } = surroundings;
+        let Surroundings { net, device, resolver, seed, .. } = surroundings;
         let store = Store::open(store_config(&config), device, clock, control).await?;
         let origins = OriginShared::new(Arc::clone(&net), clock, control.clone(), resolver);
-        let mesh = if config.peer.is_some() {
-            let net = Arc::clone(&net);
-            let (config, metrics) = (Arc::clone(&config), Arc::clone(&metrics));
-            let inventory = Stock::watch(&store);
-            let spawner = control.clone();
-            Some(
-                Mesh::start(MeshStart { config, net, clock, spawner, metrics, inventory, seed: None })
-                    .await?,
-            )
-        } else {
-            None
-        };
-        let (mesh, _requests) = mesh.unzip();
+        let mut fleet = None;
+        if config.peer.is_some() {
+            let (config, net, metrics) = (Arc::clone(&config), Arc::clone(&net), Arc::clone(&metrics));
+            let (spawner, inventory) = (control.clone(), Stock::watch(&store));
+            let start = MeshStart { config, net, clock, spawner, metrics, inventory, seed };
+            fleet = Some(Mesh::start(start).await?);
+        }
+        let (mesh, requests) = fleet.unzip();
         metrics.node.config_loaded(Outcome::Success, clock.now().wall.as_secs());
         let node = Arc::new(Node {
             snapshot: ArcSwap::from_pointee(Snapshot::new(config, &metrics)),
@@ -164,6 +163,13 @@ impl Assembly {
             metrics,
             clock,
         });
+        let uploads = control.child();
+        if let Some(requests) = requests {
+            // Connections to origins outlast the uploads for which they were opened.
+            let origins = Origins::new(Arc::clone(&origins), control.clone());
+            let worker = Worker { node: Arc::clone(&node), origins, spawner: uploads.clone() };
+            control.spawn(serve::supply(Arc::new(worker), requests));
+        }
         let assembly = Self {
             node,
             readiness: Arc::new(Readiness::new()),
@@ -172,6 +178,7 @@ impl Assembly {
             loaded: Mutex::new(Arc::new(loaded)),
             gate: Arc::new(Gate::default()),
             origins,
+            uploads,
             access,
             ids: Arc::new(RequestIds::new(rand::random())),
             certificates,

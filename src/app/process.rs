@@ -53,6 +53,7 @@ pub fn run(sources: Sources) -> anyhow::Result<ExitCode> {
             clock: Clock::system(),
             device: Arc::new(FileDevice),
             resolver: Resolver::system(),
+            seed: None,
         };
         // Who is no edge serves no clients.
         let workers_count = if loaded.config.node.roles.edge { loaded.config.node.workers } else { 0 };
@@ -223,8 +224,9 @@ async fn serve_until_told(assembly: &Arc<Assembly>, sources: &Sources, mut signa
     assembly.begin_drain();
 }
 
-/// Waits for the open requests, at most the drain timeout or until told again, then stops the rooms in
-/// the reverse of the order in which they were built.
+/// Leaves the fleet, then waits for the open requests of clients and of peers, at most the drain timeout or until told
+/// again, then stops the rooms: workers, what peers are given, the store, and what runs on the control runtime (the
+/// mesh, housekeeping).
 async fn finish(assembly: &Arc<Assembly>, workers: Vec<WorkerThread>, control: &Spawner) {
     let limit = assembly.config().node.drain_timeout;
     let drained = async {
@@ -233,6 +235,7 @@ async fn finish(assembly: &Arc<Assembly>, workers: Vec<WorkerThread>, control: &
         for worker in &workers {
             worker.connections.drained(Duration::MAX).await;
         }
+        assembly.uploads.drained(Duration::MAX).await;
     };
     tokio::select! {
         () = drained => {}
@@ -244,7 +247,9 @@ async fn finish(assembly: &Arc<Assembly>, workers: Vec<WorkerThread>, control: &
         let thread = worker.thread;
         control.blocking(move || thread.join().is_ok()).await;
     }
+    assembly.uploads.stop(Duration::ZERO).await;
     assembly.node.store.close().await;
+    // The mesh too, which says to whom it is connected that this node is gone.
     control.stop(STOP_TIMEOUT).await;
     tracing::info!("stopped");
 }

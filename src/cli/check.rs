@@ -2,9 +2,11 @@
 
 use super::run_args::RunArgs;
 use super::{EXIT_USAGE, print_json, print_line};
+use crate::clock::Clock;
 use crate::config::model::Config;
 use crate::config::{self, Source};
-use crate::tls::{self, server::TlsErrors};
+use crate::tls;
+use crate::tls::cluster::Identity;
 use bytesize::ByteSize;
 use std::process::ExitCode;
 
@@ -28,8 +30,9 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
         }
         Err(errors) => return Err(errors.into()),
     };
-    if let Err(errors) = tls::server::check(&loaded.config) {
-        return report_certificates(&errors, args.json);
+    let unusable = unusable(&loaded.config);
+    if !unusable.is_empty() {
+        return report_unusable(&unusable, args.json);
     }
     let set = loaded.origin_of.values().filter(|source| **source != Source::Default).count();
     let config = &loaded.config;
@@ -52,8 +55,19 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn report_certificates(errors: &TlsErrors, json: bool) -> anyhow::Result<ExitCode> {
-    let mistakes: Vec<String> = errors.0.iter().map(ToString::to_string).collect();
+/// What cannot be used of the files that the configuration names: certificates of the sites, and those of the fleet.
+fn unusable(config: &Config) -> Vec<String> {
+    let sites = tls::server::check(config).err().map(|errors| errors.0).unwrap_or_default();
+    let mut mistakes: Vec<String> = sites.iter().map(ToString::to_string).collect();
+    if let Some(peer) = &config.peer {
+        let now = Clock::system().now().wall;
+        let identity = Identity::load(peer, &config.node.name, config.node.roles, now);
+        mistakes.extend(identity.err().map(|error| format!("peer: {error}")));
+    }
+    mistakes
+}
+
+fn report_unusable(mistakes: &[String], json: bool) -> anyhow::Result<ExitCode> {
     if json {
         let mistakes: Vec<_> = mistakes.iter().map(|what| serde_json::json!({ "what": what })).collect();
         print_json(&serde_json::json!({ "ok": false, "mistakes": mistakes }))?;

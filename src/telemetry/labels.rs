@@ -32,6 +32,7 @@ impl<L: Label, M> PerLabel<L, M> {
     }
 }
 
+/// Makes an enum with a name for each value.
 macro_rules! label {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+ }) => {
         $(#[$doc])*
@@ -52,6 +53,8 @@ macro_rules! label {
         }
     };
 }
+
+pub(super) use label;
 
 label! {
     /// The listener that a client connected to.
@@ -168,6 +171,38 @@ label! {
         Success = "success",
         /// It changed nothing.
         Failure = "failure",
+    }
+}
+label! {
+    /// Where the bytes come from that a peer is given.
+    Given {
+        /// From the store.
+        Stored = "stored",
+        /// From a fill, as they arrive.
+        Relayed = "relayed",
+    }
+}
+label! {
+    /// What a peer that asks for a version is answered.
+    PeerAnswer {
+        /// A stored version.
+        Stored = "stored",
+        /// A version that is arriving.
+        Relayed = "relayed",
+        /// The version is the one that the peer holds.
+        Same = "same",
+        /// The object varies by other fields than the peer took it to.
+        Varies = "varies",
+        /// Nothing of it is here that may be given away.
+        Gone = "gone",
+        /// Too many read here already.
+        Busy = "busy",
+        /// The origin's response may not be stored.
+        NotStored = "not_stored",
+        /// The origin gave no response.
+        Failed = "failed",
+        /// The request is malformed or not allowed.
+        Refused = "refused",
     }
 }
 
