@@ -130,6 +130,7 @@ async fn start() -> anyhow::Result<SocketAddr> {
         clock: Clock::system(),
         device: Arc::new(FileDevice),
         resolver: Resolver::Fixed(Arc::default()),
+        seed: None,
     };
     let assembly = Assembly::build(config::load(&text), surroundings, &spawner, None).await?;
     let worker = assembly.front(spawner.clone());

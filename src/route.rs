@@ -79,6 +79,11 @@ impl Routed {
         self.applied().map_or(&self.site.policy, |rule| &rule.policy)
     }
 
+    /// Whether the answer is shared in the fleet.
+    pub fn peers(&self) -> bool {
+        self.applied().map_or(self.site.peers, |rule| rule.peers)
+    }
+
     /// The rule for the path.
     pub fn applied(&self) -> Option<&Rule> {
         self.rule.and_then(|index| self.site.rules.get(index))

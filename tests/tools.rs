@@ -111,6 +111,22 @@ fn a_right_answer_to_each_request_is_success() {
 }
 
 #[test]
+fn several_targets_are_asked_for_one_host() {
+    let (listener, trace) = (TcpListener::bind("127.0.0.1:0").unwrap(), trace());
+    let at = listener.local_addr().unwrap();
+    let asked = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let head = read_head(&mut stream).unwrap();
+        stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").unwrap();
+        String::from_utf8(head).unwrap()
+    });
+    let refuses = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let more = ["--target", &format!("http://{refuses}"), "--host", "site.example", "--limit", "1"];
+    replay(trace.path(), at, &more);
+    assert!(asked.join().unwrap().contains("host: site.example\r\n"));
+}
+
+#[test]
 fn a_proxy_that_flips_one_bit_is_found_out() {
     let (origin, trace) = (Origin::start(), trace());
     let proxy = flipping_proxy(origin.addr);

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `GET /status` | version, uptime, node, listeners, draining, store usage, connections |
 //! | `GET /config` | the effective configuration |
+//! | `GET /peers` | the node's part in the fleet, and the nodes that it knows; `null` for a single node |
 //! | `GET /explain?url=…` | what the node would do with a request for the URL |
 //! | `POST /reload` | reads the configuration again |
 //! | `POST /drain` | stops accepting and finishes what is in progress |
@@ -43,6 +44,8 @@ pub struct AdminHooks {
     pub status: Box<dyn Fn() -> Value + Send + Sync>,
     /// The effective configuration, secrets left out. Must not block.
     pub config: Box<dyn Fn() -> Value + Send + Sync>,
+    /// The node's part in the fleet; null for a single node. Must not block.
+    pub peers: Box<dyn Fn() -> Value + Send + Sync>,
     /// Reads the configuration again. Runs to its end even if the client goes; one write at a time.
     pub reload: Box<dyn Fn() -> AdminAnswer + Send + Sync>,
     /// Begins to drain. As `reload`.
@@ -104,6 +107,7 @@ fn router(api: Arc<Api>, guard: Guard) -> Router {
     Router::new()
         .route("/status", get(async |State(api): State<Arc<Api>>| Json((api.hooks.status)())))
         .route("/config", get(async |State(api): State<Arc<Api>>| Json((api.hooks.config)())))
+        .route("/peers", get(async |State(api): State<Arc<Api>>| Json((api.hooks.peers)())))
         .route("/explain", get(explain))
         .route("/reload", post(reload))
         .route("/drain", post(drain))
@@ -201,7 +205,7 @@ fn late(detail: &str, hint: &'static str) -> Problem {
 
 async fn unknown_path(request: Request) -> Problem {
     let detail = format!("no {}", request.uri().path());
-    let hint = "there are /status, /config, /explain, /reload and /drain";
+    let hint = "there are /status, /config, /peers, /explain, /reload and /drain";
     Problem::new(StatusCode::NOT_FOUND, "unknown_path", detail, hint)
 }
 

@@ -76,6 +76,7 @@ fn hooks() -> AdminHooks {
     AdminHooks {
         status: Box::new(|| json!({"version": "1"})),
         config: Box::new(|| json!({"node": {"name": "edge"}})),
+        peers: Box::new(|| json!({"members": []})),
         reload: Box::new(|| ready(Err("edge.toml:3: no such key"))),
         drain: Box::new(|| ready(Ok(json!({"draining": true})))),
         explain: Box::new(|url| Box::pin(async move { Ok(json!({ "url": url })) })),
@@ -131,6 +132,7 @@ async fn the_api_answers_what_the_hooks_say() {
     let (at, _spawner) = start(hooks(), None);
     assert_eq!(ask_local(at, "GET /status").await.json(), json!({"version": "1"}));
     assert_eq!(ask_local(at, "GET /config").await.json(), json!({"node": {"name": "edge"}}));
+    assert_eq!(ask_local(at, "GET /peers").await.json(), json!({"members": []}));
     let answer = ask_local(at, "GET /explain?url=https%3A%2F%2Fa.example%2Fb%3Fc%3Dd").await;
     assert_eq!(answer.json(), json!({"url": "https://a.example/b?c=d"}));
     let answer = ask_local(at, "POST /drain").await;

@@ -1,5 +1,6 @@
 //! A node, assembled.
 
+use super::stock::Stock;
 use crate::admin::{Phase, Readiness};
 use crate::clock::Clock;
 use crate::config::model::Config;
@@ -7,10 +8,11 @@ use crate::config::{ConfigErrors, Loaded};
 use crate::front::{Door, Front, Gate};
 use crate::net::Net;
 use crate::origin::{FailureKind, OriginShared, Origins, Resolver};
+use crate::peer::{Mesh, MeshError, MeshStart};
 use crate::proto::plan::FetchReason;
 use crate::proto::semantics::NotStorable;
 use crate::route::Refusal;
-use crate::serve::{FillTable, Known, Node, Snapshot, Worker};
+use crate::serve::{self, FillTable, Known, Node, Snapshot, Worker};
 use crate::store::{Device, DiskConfig, Store, StoreConfig, StoreError};
 use crate::task::Spawner;
 use crate::telemetry::access::AccessLogError;
@@ -34,6 +36,8 @@ pub struct Surroundings {
     pub device: Arc<dyn Device>,
     /// How origins' names are resolved.
     pub resolver: Resolver,
+    /// What the randomness of connections with peers is drawn from; `None` is the system's. Simulations set it.
+    pub seed: Option<[u8; 32]>,
 }
 
 /// Why a node was not built. Nothing listens.
@@ -48,6 +52,9 @@ pub enum BuildError {
     /// No TLS settings can be made.
     #[error("TLS settings")]
     Tls(#[from] rustls::Error),
+    /// The node cannot take its part in the fleet.
+    #[error(transparent)]
+    Peer(#[from] MeshError),
     /// The access log cannot be opened.
     #[error(transparent)]
     AccessLog(#[from] AccessLogError),
@@ -75,6 +82,8 @@ pub struct Assembly {
     pub loaded: Mutex<Arc<Loaded>>,
     pub(super) gate: Arc<Gate>,
     pub(super) origins: Arc<OriginShared>,
+    /// What peers are being given, and fetches for it.
+    pub(super) uploads: Spawner,
     access: Arc<AccessLog>,
     ids: Arc<RequestIds>,
     certificates: Arc<Certificates>,
@@ -133,19 +142,34 @@ impl Assembly {
             metrics.node.access_log_dropped.clone(),
             control,
         )?;
-        let Surroundings { net, device, resolver, .. } = surroundings;
+        let Surroundings { net, device, resolver, seed, .. } = surroundings;
         let store = Store::open(store_config(&config), device, clock, control).await?;
         let origins = OriginShared::new(Arc::clone(&net), clock, control.clone(), resolver);
+        let mut fleet = None;
+        if config.peer.is_some() {
+            let (config, net, metrics) = (Arc::clone(&config), Arc::clone(&net), Arc::clone(&metrics));
+            let (spawner, inventory) = (control.clone(), Stock::watch(&store));
+            let start = MeshStart { config, net, clock, spawner, metrics, inventory, seed };
+            fleet = Some(Mesh::start(start).await?);
+        }
+        let (mesh, requests) = fleet.unzip();
         metrics.node.config_loaded(Outcome::Success, clock.now().wall.as_secs());
         let node = Arc::new(Node {
             snapshot: ArcSwap::from_pointee(Snapshot::new(config, &metrics)),
             store,
             fills: Arc::new(FillTable::default()),
             known: Known::default(),
-            mesh: None,
+            mesh,
             metrics,
             clock,
         });
+        let uploads = control.child();
+        if let Some(requests) = requests {
+            // Connections to origins outlast the uploads for which they were opened.
+            let origins = Origins::new(Arc::clone(&origins), control.clone());
+            let worker = Worker { node: Arc::clone(&node), origins, spawner: uploads.clone() };
+            control.spawn(serve::supply(Arc::new(worker), requests));
+        }
         let assembly = Self {
             node,
             readiness: Arc::new(Readiness::new()),
@@ -154,6 +178,7 @@ impl Assembly {
             loaded: Mutex::new(Arc::new(loaded)),
             gate: Arc::new(Gate::default()),
             origins,
+            uploads,
             access,
             ids: Arc::new(RequestIds::new(rand::random())),
             certificates,
@@ -251,6 +276,14 @@ impl Assembly {
         Ok(waiting)
     }
 
+    /// Tells the fleet that this node leaves, so that nobody waits for it any more; bounded. What peers are being sent
+    /// goes on. Nothing to do for a single node.
+    pub async fn leave(&self) {
+        if let Some(mesh) = &self.node.mesh {
+            mesh.leave().await;
+        }
+    }
+
     /// Ends new connections and lets those that are open finish their requests.
     pub fn begin_drain(&self) {
         self.readiness.enter(Phase::Draining);
@@ -269,9 +302,12 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     let cache = (old.cache.memory, &old.cache.disks) != (new.cache.memory, &new.cache.disks);
     let admin = |config: &Config| config.admin.as_ref().map(|admin| (admin.listen, admin.token_file.clone()));
     let changed = [
+        ("node.roles", old.node.roles != new.node.roles),
+        ("node.zone", old.node.zone != new.node.zone),
         ("node.workers", old.node.workers != new.node.workers),
         ("listen", listen),
         ("cache", cache),
+        ("peer", old.peer != new.peer),
         ("metrics", old.metrics != new.metrics),
         ("admin", admin(old) != admin(new)),
     ];

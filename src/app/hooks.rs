@@ -5,6 +5,7 @@ use super::assembly::Assembly;
 use crate::admin::{AdminAnswer, AdminHooks};
 use crate::config::{self, Sources};
 use crate::origin::FailureKind;
+use crate::peer::Mesh;
 use crate::store::{Departure, DiskState, DiskUsage, StoreUsage};
 use crate::telemetry::Samples;
 use serde_json::{Value, json};
@@ -134,12 +135,16 @@ fn sample_origins(assembly: &Assembly, samples: &mut Samples) {
 pub(super) fn hooks(assembly: &Arc<Assembly>, sources: &Arc<Sources>) -> AdminHooks {
     let status = Arc::downgrade(assembly);
     let config = Arc::downgrade(assembly);
+    let peers = Arc::downgrade(assembly);
     let reload = (Arc::downgrade(assembly), Arc::clone(sources));
     let drain = Arc::downgrade(assembly);
     let explain = Arc::downgrade(assembly);
     AdminHooks {
         status: Box::new(move || with(&status, status_of)),
         config: Box::new(move || with(&config, |assembly| json!(assembly.loaded.lock().shown))),
+        peers: Box::new(move || {
+            with(&peers, |assembly| json!(assembly.node.mesh.as_ref().map(Mesh::report)))
+        }),
         reload: Box::new(move || reload_answer(reload.0.clone(), Arc::clone(&reload.1))),
         drain: Box::new(move || {
             let assembly = drain.clone();
@@ -192,6 +197,8 @@ fn status_of(assembly: &Assembly) -> Value {
         .collect();
     json!({
         "node": config.node.name,
+        "roles": config.node.roles.names().collect::<Vec<_>>(),
+        "peer": assembly.node.mesh.as_ref().map(|mesh| mesh.me().address),
         "version": env!("CARGO_PKG_VERSION"),
         "phase": assembly.readiness.phase().as_str(),
         "workers": config.node.workers,

@@ -6,6 +6,7 @@
 mod assembly;
 mod hooks;
 mod process;
+mod stock;
 
 pub use assembly::{Assembly, BuildError, Surroundings};
 pub use process::run;

@@ -53,10 +53,13 @@ pub fn run(sources: Sources) -> anyhow::Result<ExitCode> {
             clock: Clock::system(),
             device: Arc::new(FileDevice),
             resolver: Resolver::system(),
+            seed: None,
         };
-        let workers_count = loaded.config.node.workers;
+        // Who is no edge serves no clients.
+        let workers_count = if loaded.config.node.roles.edge { loaded.config.node.workers } else { 0 };
         let assembly = Assembly::build(loaded, surroundings, &control, Some(log)).await?;
         let mut opened = Opened::default();
+        opened.0.extend(assembly.node.mesh.iter().map(|mesh| ("peer", mesh.me().address)));
         let workers = start_workers(&assembly, workers_count, &mut opened)?;
         // Stopped last, so that a drain can be watched.
         let watchers = Spawner::current();
@@ -221,14 +224,18 @@ async fn serve_until_told(assembly: &Arc<Assembly>, sources: &Sources, mut signa
     assembly.begin_drain();
 }
 
-/// Waits for the open requests, at most the drain timeout or until told again, then stops the rooms in
-/// the reverse of the order in which they were built.
+/// Leaves the fleet, then waits for the open requests of clients and of peers, at most the drain timeout or until told
+/// again, then stops the rooms: workers, what peers are given, the store, and what runs on the control runtime (the
+/// mesh, housekeeping).
 async fn finish(assembly: &Arc<Assembly>, workers: Vec<WorkerThread>, control: &Spawner) {
     let limit = assembly.config().node.drain_timeout;
     let drained = async {
+        // At once, since peers who are named this node would wait for what it does not begin any more.
+        assembly.leave().await;
         for worker in &workers {
             worker.connections.drained(Duration::MAX).await;
         }
+        assembly.uploads.drained(Duration::MAX).await;
     };
     tokio::select! {
         () = drained => {}
@@ -240,7 +247,9 @@ async fn finish(assembly: &Arc<Assembly>, workers: Vec<WorkerThread>, control: &
         let thread = worker.thread;
         control.blocking(move || thread.join().is_ok()).await;
     }
+    assembly.uploads.stop(Duration::ZERO).await;
     assembly.node.store.close().await;
+    // The mesh too, which says to whom it is connected that this node is gone.
     control.stop(STOP_TIMEOUT).await;
     tracing::info!("stopped");
 }

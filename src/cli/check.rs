@@ -2,9 +2,11 @@
 
 use super::run_args::RunArgs;
 use super::{EXIT_USAGE, print_json, print_line};
+use crate::clock::Clock;
 use crate::config::model::Config;
 use crate::config::{self, Source};
-use crate::tls::{self, server::TlsErrors};
+use crate::tls;
+use crate::tls::cluster::Identity;
 use bytesize::ByteSize;
 use std::process::ExitCode;
 
@@ -28,8 +30,9 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
         }
         Err(errors) => return Err(errors.into()),
     };
-    if let Err(errors) = tls::server::check(&loaded.config) {
-        return report_certificates(&errors, args.json);
+    let unusable = unusable(&loaded.config);
+    if !unusable.is_empty() {
+        return report_unusable(&unusable, args.json);
     }
     let set = loaded.origin_of.values().filter(|source| **source != Source::Default).count();
     let config = &loaded.config;
@@ -37,6 +40,8 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
         print_json(&serde_json::json!({
             "ok": true,
             "node": config.node.name,
+            "roles": config.node.roles.names().collect::<Vec<_>>(),
+            "peer": config.peer.as_ref().map(|peer| peer.listen),
             "listen": { "http": config.listen.http, "https": config.listen.https },
             "sites": config.sites.iter().map(|site| &site.name).collect::<Vec<_>>(),
             "origins": config.sites.iter().map(|site| site.origin.servers.len()).sum::<usize>(),
@@ -50,8 +55,19 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn report_certificates(errors: &TlsErrors, json: bool) -> anyhow::Result<ExitCode> {
-    let mistakes: Vec<String> = errors.0.iter().map(ToString::to_string).collect();
+/// What cannot be used of the files that the configuration names: certificates of the sites, and those of the fleet.
+fn unusable(config: &Config) -> Vec<String> {
+    let sites = tls::server::check(config).err().map(|errors| errors.0).unwrap_or_default();
+    let mut mistakes: Vec<String> = sites.iter().map(ToString::to_string).collect();
+    if let Some(peer) = &config.peer {
+        let now = Clock::system().now().wall;
+        let identity = Identity::load(peer, &config.node.name, config.node.roles, now);
+        mistakes.extend(identity.err().map(|error| format!("peer: {error}")));
+    }
+    mistakes
+}
+
+fn report_unusable(mistakes: &[String], json: bool) -> anyhow::Result<ExitCode> {
     if json {
         let mistakes: Vec<_> = mistakes.iter().map(|what| serde_json::json!({ "what": what })).collect();
         print_json(&serde_json::json!({ "ok": false, "mistakes": mistakes }))?;
@@ -71,12 +87,17 @@ fn summary(config: &Config, set: usize) -> String {
         Some(disk) => format!("{} on disk in {}", ByteSize(disk.size), disk.path.display()),
         None => "no disk".to_owned(),
     };
-    format!(
-        "ok: {}, {} on {listeners}; cache {memory} in memory, {disk}; {}",
-        counted(config.sites.len(), "site"),
-        counted(origins, "origin server"),
-        counted(set, "value") + " set"
-    )
+    let mut parts = Vec::new();
+    if config.node.roles.edge {
+        let (sites, origins) = (counted(config.sites.len(), "site"), counted(origins, "origin server"));
+        parts.push(format!("{sites}, {origins} on {listeners}; cache {memory} in memory, {disk}"));
+    }
+    if let Some(peer) = &config.peer {
+        let roles = config.node.roles.names().collect::<Vec<_>>().join(" and ");
+        parts.push(format!("{roles} of a fleet on {}, {}", peer.listen, counted(peer.seeds.len(), "seed")));
+    }
+    parts.push(counted(set, "value") + " set");
+    format!("ok: {}", parts.join("; "))
 }
 
 fn counted(count: usize, noun: &str) -> String {

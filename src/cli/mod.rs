@@ -5,11 +5,14 @@
 //! `main`. What it prints for a program to read goes to standard output, with `--json` where there
 //! is a choice; the rest goes to standard error.
 
+mod admin;
+mod cert;
 mod check;
 mod config_cmd;
 pub mod demo;
 pub mod explain;
 pub mod origin;
+mod peers;
 pub mod replay;
 pub mod run_args;
 mod version;
@@ -43,8 +46,13 @@ enum Command {
     /// Show the effective configuration, or its schema.
     #[command(subcommand)]
     Config(config_cmd::Command),
+    /// Make and show the cluster's certificates and join tokens.
+    #[command(subcommand)]
+    Cert(cert::Command),
     /// Ask a running node why the next request for a URL would hit or miss.
     Explain(explain::Args),
+    /// Show the fleet as a running node sees it.
+    Peers(peers::Args),
     /// Answer as a test origin.
     Origin(origin::Args),
     /// Replay a trace and check the answers.
@@ -59,7 +67,9 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => demo::main(args),
         Command::Check(args) => check::main(&args),
         Command::Config(command) => config_cmd::main(&command),
+        Command::Cert(command) => cert::main(&command),
         Command::Explain(args) => explain::main(&args),
+        Command::Peers(args) => peers::main(&args),
         Command::Origin(args) => origin::main(args),
         Command::Replay(args) => replay::main(args),
         Command::Version(args) => version::main(&args),

@@ -10,6 +10,15 @@ pub struct RunArgs {
     /// Configuration file: TOML, or YAML by its extension
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Name of the node [default: the host name]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Failure zone of the node
+    #[arg(long, value_name = "ZONE")]
+    pub zone: Option<String>,
+    /// What the node does: edge or superpeer; may be repeated [default: edge]
+    #[arg(long, value_name = "ROLE")]
+    pub role: Vec<String>,
     /// Address for HTTP; may be repeated [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR")]
     pub listen: Vec<String>,
@@ -49,6 +58,30 @@ pub struct RunArgs {
     /// Access log: a file, - for standard output, or off [default: off]
     #[arg(long, value_name = "PATH|-|off", allow_hyphen_values = true)]
     pub access_log: Option<String>,
+    /// UDP address of the node in the fleet [default: no fleet]
+    #[arg(long, value_name = "ADDR")]
+    pub peer_listen: Option<String>,
+    /// Address by which others reach it, if it is another
+    #[arg(long, value_name = "HOST:PORT")]
+    pub peer_advertise: Option<String>,
+    /// Another node of the fleet; may be repeated
+    #[arg(long, value_name = "HOST:PORT")]
+    pub peer_seed: Vec<String>,
+    /// Certificate of the fleet's authority, in PEM
+    #[arg(long, value_name = "FILE")]
+    pub peer_ca: Option<String>,
+    /// Certificate of the node, in PEM
+    #[arg(long, value_name = "FILE")]
+    pub peer_cert: Option<String>,
+    /// Private key of the node, in PEM
+    #[arg(long, value_name = "FILE")]
+    pub peer_key: Option<String>,
+    /// Instead of a certificate: a join token, in a file
+    #[arg(long, value_name = "FILE")]
+    pub peer_token_file: Option<String>,
+    /// Instead of a certificate, on a superpeer: private key of the fleet's authority, in PEM
+    #[arg(long, value_name = "FILE")]
+    pub peer_ca_key: Option<String>,
 }
 
 impl RunArgs {
@@ -63,6 +96,8 @@ impl RunArgs {
             ("--listen", "listen.http", &self.listen),
             ("--listen-tls", "listen.https", &self.listen_tls),
             ("--origin", "site[0].origins", &self.origin),
+            ("--role", "node.roles", &self.role),
+            ("--peer-seed", "peer.seeds", &self.peer_seed),
         ];
         let values = [
             ("--tls-cert", "site[0].tls.cert", &self.tls_cert),
@@ -75,6 +110,15 @@ impl RunArgs {
             ("--workers", "node.workers", &self.workers),
             ("--profile", "cache.profile", &self.profile),
             ("--access-log", "log.access", &self.access_log),
+            ("--name", "node.name", &self.name),
+            ("--zone", "node.zone", &self.zone),
+            ("--peer-listen", "peer.listen", &self.peer_listen),
+            ("--peer-advertise", "peer.advertise", &self.peer_advertise),
+            ("--peer-ca", "peer.ca", &self.peer_ca),
+            ("--peer-cert", "peer.cert", &self.peer_cert),
+            ("--peer-key", "peer.key", &self.peer_key),
+            ("--peer-token-file", "peer.join_token_file", &self.peer_token_file),
+            ("--peer-ca-key", "peer.ca_key", &self.peer_ca_key),
         ];
         let lists = lists.into_iter().filter(|(_, _, values)| !values.is_empty());
         let lists =

@@ -60,7 +60,8 @@ pub(super) fn complete(mut merged: Node) -> Node {
                 complete_site(node, index, &site, &rule);
             }
         }
-        if let Some(listen) = root.get_mut("listen") {
+        let is_edge = root.get("node").and_then(|node| node.at("roles")).is_none_or(names_edge);
+        if let Some(listen) = root.get_mut("listen").filter(|_| is_edge) {
             complete_listen(listen);
         }
         if let Some(cache) = root.get_mut("cache") {
@@ -251,6 +252,16 @@ fn first_text(list: &Node) -> Option<&str> {
         Kind::List(list) => first_text(list.first()?),
         Kind::Text(text) => text.split(',').next().map(str::trim),
         _ => None,
+    }
+}
+
+/// Whether `node.roles` makes the node an edge, who has a listener in any case. A list that is wrong or empty is told
+/// of later.
+fn names_edge(roles: &Node) -> bool {
+    match &roles.kind {
+        Kind::List(list) => list.is_empty() || list.iter().any(names_edge),
+        Kind::Text(text) => text.split(',').any(|role| role.trim() == "edge"),
+        _ => true,
     }
 }
 

@@ -73,6 +73,8 @@ pub struct Site {
     pub tls: Option<CertificateFiles>,
     /// What may be stored, unless a rule says otherwise.
     pub policy: CachePolicy,
+    /// Whether responses are shared in the fleet, unless a rule says otherwise.
+    pub peers: bool,
     /// Path rules in order; the first match wins.
     pub rules: Vec<Rule>,
 }
@@ -90,6 +92,8 @@ pub struct Rule {
     pub query: Option<QueryFilter>,
     /// Whether requests with `Cookie` may share a fill before a response was seen to be cacheable.
     pub coalesce_cookies: bool,
+    /// Whether responses under this rule are shared in the fleet.
+    pub peers: bool,
 }
 
 /// Which query parameters are part of the key and of the forwarded request.

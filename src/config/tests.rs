@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::model::{AccessLog, QueryFilter};
 use crate::proto::semantics::{CachePolicy, SetCookie};
+use crate::proto::swarm::Roles;
 use proptest::prelude::*;
 use std::io::Write;
 use std::time::Duration;
@@ -354,6 +355,118 @@ fn the_access_log_is_off_stdout_or_a_file() {
         let case = nothing().origin(&["http://x"]).flag("--access-log", "log.access", written);
         assert_eq!(case.loaded().config.log.access, expected);
     }
+}
+
+/// An edge of a fleet; `more` are further keys of `[peer]`, and sections after it.
+fn fleet(more: &str) -> Case {
+    toml(&format!("[peer]\nlisten = \"0.0.0.0:7400\"\nca = \"/ca\"\n{more}\n")).origin(&["http://x"])
+}
+
+#[test]
+fn a_node_is_alone_unless_it_listens_for_peers() {
+    let config = nothing().origin(&["http://x"]).loaded().config;
+    assert_eq!((&config.peer, config.node.roles), (&None, Roles::EDGE));
+    let more = "join_token_file = \"/t\"\nadvertise = \"edge-1.example:7400\"\n\
+                seeds = [\"10.0.0.1:7400\", \"[::1]:7400\", \"fleet.local:7400\", \"_shoal._udp.example.com\"]\n";
+    let peer = fleet(more).loaded().config.peer.clone().expect("a fleet");
+    assert_eq!((peer.listen.port(), peer.seeds.len(), peer.directory_max), (7400, 4, 10_000_000));
+    assert_eq!((peer.advertise.as_deref(), peer.ca.to_str()), (Some("edge-1.example:7400"), Some("/ca")));
+    assert_eq!(peer.credentials, model::Credentials::Token("/t".into()));
+}
+
+#[test]
+fn a_node_has_one_kind_of_credentials() {
+    let files = model::CertificateFiles { cert: "/c".into(), key: "/k".into() };
+    let of = |more: &str| fleet(more).loaded().config.peer.clone().expect("a fleet").credentials;
+    assert_eq!(of("cert = \"/c\"\nkey = \"/k\""), model::Credentials::Files(files));
+    let authority = model::Credentials::Authority { ca_key: "/k".into() };
+    assert_eq!(of("ca_key = \"/k\"\n[node]\nroles = [\"edge\", \"superpeer\"]"), authority);
+
+    fleet("").check_mistakes(&[
+        "F:3:1: peer: the node has no certificate: give `cert` and `key`, or `join_token_file`, or on a superpeer `ca_key`",
+    ]);
+    fleet("cert = \"/c\"").check_mistakes(&["F:3:1: peer.key: missing: a certificate needs its key"]);
+    fleet("key = \"/k\"").check_mistakes(&["F:3:1: peer.cert: missing: a key needs its certificate"]);
+    fleet("cert = \"/c\"\nkey = \"/k\"\njoin_token_file = \"/t\"").check_mistakes(&[
+        "F:6:1: peer.join_token_file: the node's certificate comes from `cert` already: give one of the two",
+    ]);
+    fleet("ca_key = \"/k\"").check_mistakes(&[
+        "F:4:1: peer.ca_key: only a superpeer has the authority's key: add \"superpeer\" to node.roles, or give `join_token_file`",
+    ]);
+}
+
+#[test]
+fn what_is_wrong_with_a_fleet_is_told_at_once() {
+    let text = "\
+[peer]
+listen = \"0.0.0.0:7400\"
+join_token_file = \"/t\"
+advertise = \"0.0.0.0:7400\"
+directory_max = 0
+seeds = [\"a\", \"a:0\", \"::1:7400\", \"http://a:1\", \"_shoal._udp.a:1\", \"_shoal\"]
+";
+    let place = "expected an address or a name with its port, as in \"10.0.0.1:7400\"";
+    toml(text).origin(&["http://x"]).check_mistakes(&[
+        "F:4:1: peer.advertise: nobody is reached at this address",
+        "F:4:1: peer.ca: missing: the certificate of the fleet's authority; `shoal cert ca` makes one",
+        "F:5:1: peer.directory_max: expected at least 1",
+        &format!("F:6:10: peer.seeds[0]: {place}"),
+        &format!("F:6:15: peer.seeds[1]: {place}"),
+        &format!("F:6:22: peer.seeds[2]: {place}"),
+        &format!("F:6:34: peer.seeds[3]: {place}"),
+        "F:6:48: peer.seeds[4]: an SRV record says the port itself: give the name alone",
+        "F:6:67: peer.seeds[5]: expected the name of an SRV record, as in \"_shoal._udp.example.com\"",
+    ]);
+    let missing = "peer.listen: missing: the UDP address of this node in the fleet, such as \"0.0.0.0:7400\"";
+    toml("[peer]\nca = \"/ca\"\n").origin(&["http://x"]).check_mistakes(&[&format!("F:2:1: {missing}")]);
+}
+
+#[test]
+fn who_is_no_edge_serves_no_clients() {
+    let superpeer =
+        "[node]\nroles = [\"superpeer\"]\n[peer]\nlisten = \"0.0.0.0:7400\"\nca = \"/ca\"\nca_key = \"/k\"\n";
+    let config = toml(superpeer).loaded().config;
+    assert!(config.sites.is_empty() && config.listen.http.is_empty() && config.listen.https.is_empty());
+    assert_eq!(config.node.roles, Roles { edge: false, superpeer: true });
+    let config =
+        toml(superpeer).env("SHOAL__NODE__ROLES", "edge, superpeer").origin(&["http://x"]).loaded().config;
+    assert_eq!((config.node.roles, config.listen.http.len()), (Roles { edge: true, superpeer: true }, 1));
+
+    let serves = format!(
+        "{superpeer}[listen]\nhttps = [\"127.0.0.1:1\"]\n[[site]]\nhosts = [\"a\"]\norigins = [\"http://x\"]\n"
+    );
+    toml(&serves).check_mistakes(&[
+        "F:8:1: listen.https: a node that is no edge serves no clients: add \"edge\" to node.roles, or leave this out",
+        "F:9:3: site: a node that is no edge serves no site: add \"edge\" to node.roles, or leave sites and --origin out",
+    ]);
+    toml("[node]\nroles = [\"superpeer\"]\n").check_mistakes(&[
+        "F:2:1: node.roles: a superpeer is part of a fleet: set peer.listen and what goes with it",
+    ]);
+    toml("[node]\nroles = []\n")
+        .origin(&["http://x"])
+        .check_mistakes(&["F:2:1: node.roles: expected \"edge\", \"superpeer\" or both"]);
+}
+
+#[test]
+fn a_rule_shares_in_the_fleet_what_its_site_shares_unless_it_says_so() {
+    let text = "\
+[[site]]
+hosts = [\"a.com\"]
+origins = [\"http://x\"]
+peers = false
+rules = [{ path = \"/a\" }, { path = \"/b\", peers = true }]
+[[site]]
+hosts = [\"b.com\"]
+origins = [\"http://x\"]
+rules = [{ path = \"/a\" }, { path = \"/b\", peers = false }]
+";
+    let config = toml(text).loaded().config;
+    let shared: Vec<_> = config
+        .sites
+        .iter()
+        .map(|site| (site.peers, site.rules.iter().map(|rule| rule.peers).collect::<Vec<_>>()))
+        .collect();
+    assert_eq!(shared, [(false, vec![false, true]), (true, vec![true, false])]);
 }
 
 #[test]

@@ -1,17 +1,29 @@
 //! What the rest of the node sees of the swarm.
 
 use super::exchange::{AskError, Exchange};
+use super::lease::Lease;
+use super::membership::Told;
+use super::node::Node;
+use super::{resolve, start};
 use crate::clock::Clock;
 use crate::config::model::Config;
 use crate::net::Net;
 use crate::proto::key::ObjectId;
-use crate::proto::swarm::{Changes, Ending, Holding, Member, NodeId, Place, Query, Token};
-use crate::proto::wire;
+use crate::proto::swarm::{self, Changes, Holding, Member, NodeId, Place, Query, Token};
+use crate::proto::wire::{self, note};
 use crate::task::Spawner;
 use crate::telemetry::Metrics;
+use crate::tls::cluster::ClusterError;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+
+/// How long a stream to a peer may take to open, with the connection if none stands.
+const ASK_LIMIT: Duration = Duration::from_secs(2);
+/// How long saying good-bye may take.
+const LEAVE_LIMIT: Duration = Duration::from_secs(1);
+/// Between two looks at whether all sessions have ended, while leaving.
+const LEAVE_LOOK: Duration = Duration::from_millis(10);
 
 /// What a mesh stands on.
 pub struct MeshStart {
@@ -51,6 +63,15 @@ pub enum MeshError {
         /// The operating system's answer.
         error: std::io::Error,
     },
+    /// The configuration has no `peer` section.
+    #[error("peer.listen is missing, so there is no fleet to take part in")]
+    NoFleet,
+    /// What `peer.advertise` says, or `peer.listen` without it, is no address at which others reach this node.
+    #[error("peer.advertise: {0:?} leads to no address at which other nodes could reach this one")]
+    Advertise(String),
+    /// The node's certificate, key or authority cannot be used.
+    #[error("peer: {0}")]
+    Identity(#[from] ClusterError),
 }
 
 /// What the directory says, as `serve` needs it.
@@ -67,21 +88,6 @@ pub enum Answer {
     Alone(Duration),
     /// No superpeer answered in time, or none that is reached knows enough: the home edge is next.
     Unreachable,
-}
-
-/// The leave to fetch from the origin. It is renewed for as long as it lives; dropped, it ends as
-/// [`Ending::Failed`].
-pub struct Lease {
-    /// Its token, under which others follow.
-    pub token: Token,
-    _mesh: Mesh,
-}
-
-impl Lease {
-    /// Ends the lease. `holding` says what is stored now, if anything is.
-    pub fn end(self, _ending: Ending, _holding: Option<Holding>) {
-        todo!()
-    }
 }
 
 /// What a peer did wrong.
@@ -110,66 +116,99 @@ pub type Requests = mpsc::Receiver<PeerRequest>;
 
 /// The node's part in the swarm. Clones are the same.
 #[derive(Clone)]
-pub struct Mesh(Arc<()>);
+pub struct Mesh {
+    pub(super) node: Arc<Node>,
+    membership: mpsc::Sender<Told>,
+}
 
 impl Mesh {
-    /// Begins to listen, and to look for others until it is stopped with its spawner.
+    /// Begins to listen, and to look for others until it is stopped with its spawner. Without a certificate it waits
+    /// for one in the background, and reaches nobody until then.
     ///
     /// # Errors
     /// What keeps it from listening. That nobody else is there yet is no error.
-    pub async fn start(_start: MeshStart) -> Result<(Self, Requests), MeshError> {
-        let _ = MeshError::Listen { at: ([0; 4], 0).into(), error: std::io::ErrorKind::Other.into() };
-        let _ = Arc::new(());
-        todo!()
+    pub async fn start(start: MeshStart) -> Result<(Self, Requests), MeshError> {
+        Ok(Self::of(start::start(start).await?))
+    }
+
+    pub(super) fn of((node, membership, requests): start::Started) -> (Self, Requests) {
+        (Self { node, membership }, requests)
     }
 
     /// This node.
     pub fn me(&self) -> &Member {
-        let _ = &self.0;
-        todo!()
+        &self.node.me
     }
 
     /// Asks the superpeers. Bounded: it answers [`Answer::Unreachable`] when the decision budget is spent.
-    pub async fn resolve(&self, _query: Query) -> Answer {
-        todo!()
+    pub async fn resolve(&self, query: Query) -> Answer {
+        resolve::resolve(&self.node, query).await
     }
 
-    /// The home edge of an object among the live edges; `None` if it is this node or there is no other.
-    pub fn home(&self, _object: ObjectId) -> Option<Place> {
-        todo!()
+    /// The home edge of an object among the live edges that are not in quarantine here; `None` if it is this node or
+    /// there is no other.
+    pub fn home(&self, object: ObjectId) -> Option<Place> {
+        let view = self.node.view();
+        let shunned: Vec<_> = self.node.quarantine.lock().held(self.node.clock.mono()).collect();
+        let edges = view.edges().iter().copied().filter(|edge| !shunned.contains(edge));
+        let home = view.member(swarm::home(edges, object)?)?;
+        Some(Place { node: home.id, address: home.address, zone: home.zone.clone() })
     }
 
     /// Opens a stream to a node and asks. Bounded by the time to connect.
     ///
     /// # Errors
     /// If it cannot be reached or is in quarantine.
-    pub async fn ask(&self, _place: &Place, _ask: wire::ask::Kind) -> Result<Exchange, AskError> {
-        todo!()
+    pub async fn ask(&self, place: &Place, ask: wire::ask::Kind) -> Result<Exchange, AskError> {
+        if self.is_quarantined(place.node) {
+            return Err(AskError::Quarantined);
+        }
+        let asked = async { self.node.link(place.node, place.address).await?.ask(ask).await };
+        tokio::time::timeout(ASK_LIMIT, asked).await.unwrap_or(Err(AskError::Silent))
     }
 
     /// Tells the directory that `node` was named for `holding` and does not have it.
-    pub fn gone(&self, _holding: Holding, _node: NodeId) {
-        todo!()
+    pub fn gone(&self, holding: Holding, node: NodeId) {
+        let gone = wire::Gone { holding: Some(holding.into()), node: node.0.to_vec() };
+        for keeper in self.node.view().keepers(holding.object).into_iter().flatten() {
+            self.node.tell(keeper, note::Kind::Gone(gone.clone()));
+        }
     }
 
     /// Notes a fault of a peer. Enough of them put it into quarantine: it is not asked any more for a while.
-    pub fn blame(&self, _node: NodeId, _blame: Blame) {
-        todo!()
+    pub fn blame(&self, node: NodeId, blame: Blame) {
+        if self.node.quarantine.lock().blame(node, blame, self.node.clock.mono()) {
+            self.node.metrics.mesh.quarantines.inc();
+            tracing::warn!(%node, fault = ?blame, "peer is in quarantine: it is not asked for a while");
+        }
     }
 
     /// Whether a node is in quarantine here.
-    pub fn is_quarantined(&self, _node: NodeId) -> bool {
-        todo!()
+    pub fn is_quarantined(&self, node: NodeId) -> bool {
+        self.node.quarantine.lock().holds(node, self.node.clock.mono())
     }
 
     /// Says good-bye to superpeers and members, so that nobody waits for this node; bounded. Called
-    /// when a drain begins to end.
+    /// when a drain begins to end. Connections stay until the spawner is stopped, so that peers get the rest of what
+    /// they are reading.
     pub async fn leave(&self) {
-        todo!()
+        self.node.leaving.cancel();
+        let good_bye = async {
+            let (said_tx, said_rx) = oneshot::channel();
+            if self.membership.send(Told::Leave(said_tx)).await.is_ok() {
+                let _ = said_rx.await;
+            }
+            while self.node.sessions.len() > 0 {
+                tokio::time::sleep(LEAVE_LOOK).await;
+            }
+        };
+        if tokio::time::timeout(LEAVE_LIMIT, good_bye).await.is_err() {
+            tracing::debug!("not everyone could be told that this node leaves");
+        }
     }
 
     /// What `shoal peers` and `/status` show.
     pub fn report(&self) -> serde_json::Value {
-        todo!()
+        super::report::report(&self.node)
     }
 }

@@ -3,20 +3,37 @@
 //! `serve`, what the directory answers in `proto::swarm`.
 
 mod accept;
+mod announce;
 mod dial;
+mod directory;
 mod endpoint;
 mod enrol;
+mod events;
 mod exchange;
 mod frames;
 mod hello;
+mod lease;
 mod link;
 mod members;
+mod membership;
 mod mesh;
+mod node;
+mod quarantine;
 mod refusal;
+mod report;
+mod resolve;
+mod seeds;
+mod session;
+mod start;
 mod table;
+mod view;
 
 pub use exchange::{AskError, Exchange};
-pub use mesh::{Answer, Blame, Inventory, Lease, Mesh, MeshError, MeshStart, PeerRequest, Requests};
+pub use lease::Lease;
+pub use mesh::{Answer, Blame, Inventory, Mesh, MeshError, MeshStart, PeerRequest, Requests};
 
+#[cfg(test)]
+#[path = "tests/meshes/mod.rs"]
+mod meshes;
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,7 @@
 //! Pure: `serve` carries out each step and brings back the event that it led to.
 
 use crate::proto::semantics::{RequestFacts, Reuse};
-use crate::proto::verdict::Verdict;
+use crate::proto::verdict::{Source, Verdict};
 
 /// Most times that one request is planned anew because a fill turned out to be of another variant.
 /// Beyond it the request is forwarded for itself.
@@ -62,6 +62,8 @@ pub enum Filled {
     Streaming {
         /// Whether another request began the fill.
         collapsed: bool,
+        /// Whether it comes from a peer or from the origin.
+        source: Source,
     },
     /// The stored response was validated.
     Refreshed {
@@ -138,11 +140,13 @@ pub enum FetchReason {
     Pass,
     /// A reader fell behind its fill and continued by range.
     Laggard,
+    /// The peers that gave a body were lost before its end, and it is continued by range.
+    Resume,
 }
 
 impl FetchReason {
     /// All reasons, in the order of their metrics.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Miss,
         Self::VaryMiss,
         Self::Damaged,
@@ -153,10 +157,11 @@ impl FetchReason {
         Self::Uncacheable,
         Self::Pass,
         Self::Laggard,
+        Self::Resume,
     ];
 
     /// The names of all reasons, in the same order.
-    pub const NAMES: [&'static str; 10] = [
+    pub const NAMES: [&'static str; 11] = [
         "miss",
         "vary_miss",
         "damaged",
@@ -167,6 +172,7 @@ impl FetchReason {
         "uncacheable",
         "pass",
         "laggard",
+        "resume",
     ];
 
     /// The one name of this reason.
@@ -184,7 +190,7 @@ pub enum Step {
     Deliver(Verdict),
     /// Serve the stale response that was found and refresh it behind.
     DeliverAndRefresh,
-    /// Ask the origin, then report [`Event::Filled`].
+    /// Fetch it, from a peer or from the origin, then report [`Event::Filled`].
     Fetch(How, FetchReason),
     /// Serve the fill's response as it arrives.
     DeliverFill(Verdict),
@@ -240,8 +246,9 @@ fn sharing(facts: &Facts) -> How {
 
 fn filled_step(facts: &Facts, filled: Filled, stale: bool) -> Step {
     match filled {
-        Filled::Streaming { collapsed: false } => Step::DeliverFill(Verdict::Origin),
-        Filled::Streaming { collapsed: true } => Step::DeliverFill(Verdict::HitCollapsed),
+        Filled::Streaming { collapsed: true, .. } => Step::DeliverFill(Verdict::HitCollapsed),
+        Filled::Streaming { source: Source::Peer, .. } => Step::DeliverFill(Verdict::Peer),
+        Filled::Streaming { .. } => Step::DeliverFill(Verdict::Origin),
         Filled::Refreshed { .. } => Step::Deliver(Verdict::Revalidated),
         Filled::Own { server_error: true } | Filled::NotStored { server_error: true } | Filled::Failed
             if stale =>

@@ -1,12 +1,15 @@
 //! Bodies of replies: read from the store, or from a fill as it arrives. Bytes are counted by their
 //! source when they are handed to the connection.
+//!
+//! What comes from a peer may be handed on before it was compared with its hash, but never all of it: a
+//! response is whole only when everything that it used was found right.
 
 use super::Worker;
 use super::fill::{Arriving, Piece, Reader};
 use super::lead;
 use crate::body::{Body, BodyError};
 use crate::config::model::Site;
-use crate::proto::object::layout::{record_at, record_span};
+use crate::proto::object::layout::{CHUNK_SIZE, record_at, record_span};
 use crate::proto::plan::Tier;
 use crate::proto::semantics::Multipart;
 use crate::proto::verdict::Source;
@@ -111,6 +114,10 @@ pub(super) struct FillBody {
     /// End of the range; `None` is the end of the body, whose length is not known yet.
     end: Option<u64>,
     elsewhere: Elsewhere,
+    /// End of what was taken from the fill, and so needs its check.
+    taken: u64,
+    /// The last byte of the range, which waits for that check.
+    last: Option<Bytes>,
 }
 
 /// Where a reader that fell out of the window gets its bytes.
@@ -136,7 +143,41 @@ impl FillBody {
     ) -> Body {
         reader.seek(start);
         let elsewhere = Elsewhere::No;
-        Body::stream(Self { worker, site, metrics, arriving, reader, cursor: start, end, elsewhere })
+        let (cursor, taken, last) = (start, 0, None);
+        Body::stream(Self { worker, site, metrics, arriving, reader, cursor, end, elsewhere, taken, last })
+    }
+
+    /// Waits until all that was taken from the fill is known to be what it must be.
+    fn poll_checked(&self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        let chunk_end = self.taken.next_multiple_of(CHUNK_SIZE);
+        let needed = self.arriving.draft.length.map_or(chunk_end, |length| chunk_end.min(length));
+        self.reader.poll_checked(needed, cx).map_err(BodyError::Fill)
+    }
+
+    /// What may be delivered now of `bytes`, which are cut to the range: all but its last byte, until all is
+    /// checked. A body of unknown length needs no such care, as its end comes after the check.
+    fn withhold(&mut self, mut bytes: Bytes, cx: &mut Context<'_>) -> PollFrame {
+        if self.end == Some(self.cursor + bytes.len() as u64) {
+            match self.poll_checked(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error))),
+                Poll::Pending => {
+                    self.last = Some(bytes.split_off(bytes.len() - 1));
+                    if bytes.is_empty() {
+                        return Poll::Pending;
+                    }
+                }
+            }
+        }
+        Poll::Ready(Some(Ok(self.deliver(bytes))))
+    }
+
+    fn deliver(&mut self, bytes: Bytes) -> Frame<Bytes> {
+        self.cursor += bytes.len() as u64;
+        let own = matches!(self.elsewhere, Elsewhere::Range(_));
+        let source = if own { Source::Origin } else { self.arriving.source };
+        self.metrics.sent(source, bytes.len() as u64);
+        Frame::data(bytes)
     }
 
     fn poll_elsewhere(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
@@ -215,6 +256,12 @@ impl HttpBody for FillBody {
         if this.is_end_stream() {
             return Poll::Ready(None);
         }
+        if this.last.is_some() {
+            ready!(this.poll_checked(cx))?;
+        }
+        if let Some(last) = this.last.take() {
+            return Poll::Ready(Some(Ok(this.deliver(last))));
+        }
         match ready!(this.poll_bytes(cx)) {
             None if this.end.is_some() => Poll::Ready(Some(Err(BodyError::Truncated))),
             None => Poll::Ready(None),
@@ -223,10 +270,12 @@ impl HttpBody for FillBody {
                 if let Some(end) = this.end {
                     bytes.truncate(usize::try_from(end - this.cursor).unwrap_or(usize::MAX));
                 }
-                this.cursor += bytes.len() as u64;
-                this.reader.advance(this.cursor);
-                this.metrics.sent(Source::Origin, bytes.len() as u64);
-                Poll::Ready(Some(Ok(Frame::data(bytes))))
+                let end = this.cursor + bytes.len() as u64;
+                this.reader.advance(end);
+                if !matches!(this.elsewhere, Elsewhere::Range(_)) {
+                    this.taken = end;
+                }
+                this.withhold(bytes, cx)
             }
         }
     }

@@ -63,6 +63,8 @@ pub struct Notes {
     pub pass: Option<PassReason>,
     /// Whether the request shared another's fetch.
     pub collapsed: bool,
+    /// Whether the response, or the word that the stored one is still good, came from another edge.
+    pub from_peer: bool,
     /// Why the response was not stored.
     pub not_stored: Option<NotStorable>,
     /// Age of the response in seconds.
@@ -162,7 +164,7 @@ impl Cached {
             self.note_origin(server, arriving.draft.status);
         }
         let ttl = self.lifetime_left(&arriving);
-        let mut status = self.forwarded_status().stored().ttl(ttl).detail("origin");
+        let mut status = self.forwarded_status().stored().ttl(ttl).detail(arriving.source.as_str());
         if verdict == Verdict::Origin {
             status = status.fwd_status(arriving.draft.status);
         }
@@ -270,6 +272,10 @@ impl Cached {
     fn stored_status(&self, verdict: Verdict, hit: &Hit, ttl: i64) -> HeaderValue {
         let node = &self.exchange.snapshot.config.node.name;
         let status = match verdict {
+            // This node did not ask the origin.
+            Verdict::Revalidated if self.notes.from_peer && !self.notes.collapsed => {
+                CacheStatus::forward(node, FwdReason::Stale).stored().ttl(ttl).detail(verdict.as_str())
+            }
             Verdict::Revalidated if self.notes.collapsed => CacheStatus::forward(node, FwdReason::Stale)
                 .collapsed()
                 .stored()

@@ -64,11 +64,16 @@ impl Known {
 
     /// The variant that a request with `fields` selects, as far as the object's `Vary` is known.
     pub fn variant(&self, object: ObjectId, fields: &HeaderMap) -> VariantId {
-        let vary = match self.shard(object).get(object) {
+        self.vary(object)
+            .map_or_else(|| variant(object, std::iter::empty()), |vary| vary.variant(object, fields))
+    }
+
+    /// What responses for `object` vary by, as far as that is known.
+    pub fn vary(&self, object: ObjectId) -> Option<VaryList> {
+        match self.shard(object).get(object) {
             Some(Entry::Storable { vary }) => vary.clone(),
             _ => None,
-        };
-        vary.map_or_else(|| variant(object, std::iter::empty()), |vary| vary.variant(object, fields))
+        }
     }
 
     fn shard(&self, object: ObjectId) -> MutexGuard<'_, Shard> {

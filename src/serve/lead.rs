@@ -1,20 +1,25 @@
-//! Asking the origin for the cache: one request, its classification, and the body's way into the
-//! fill and the store.
+//! The leader of a fill: whether it seeks its version among peers (`seek`), and asking the origin: one
+//! request, its classification, and the way of the body.
 
 use super::deliver::Failure;
-use super::fill::{Arriving, Leader, Pace, WINDOW_BYTES};
-use super::{Node, Worker};
+use super::fill::{Arriving, Leader};
+use super::intake::{Broken, Intake};
+use super::leave::Leave;
+use super::{Node, Worker, seek};
 use crate::body::Body;
 use crate::config::model::Site;
 use crate::origin::{FetchError, Fetched};
 use crate::proto::key::{self, CacheKey, ObjectId, Pin as VersionPin};
 use crate::proto::object::{HeadDraft, PurgePosition};
 use crate::proto::plan::FetchReason;
+use crate::proto::relay::Checker;
+use crate::proto::seek::Ground;
 use crate::proto::semantics::{
     self, CachePolicy, ContentRange, NotStorable, RequestFacts, ResponseFacts, StoreReason, Vary, VaryList,
 };
+use crate::proto::time::Wall;
 use crate::proto::verdict::Source;
-use crate::store::{Filling, Hit};
+use crate::store::Hit;
 use crate::telemetry::{SiteMetrics, enter};
 use futures_util::FutureExt;
 use http::header::{CONTENT_RANGE, IF_RANGE, RANGE};
@@ -23,8 +28,16 @@ use http_body::Body as HttpBody;
 use http_body_util::BodyExt;
 use std::sync::Arc;
 
-/// Bytes after which readers are woken even while more bytes are at hand.
-const WAKE_BYTES: usize = 64 << 10;
+/// Where the leader of a fill looks for its version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// Among peers, as the directory says, then at the origin.
+    Swarm,
+    /// Among what peers have stored, then at the origin without a lease: nobody else may wait for it.
+    Stored,
+    /// At the origin only: this node is the object's home edge.
+    Origin,
+}
 
 /// Everything that a fetch for the cache needs; independent of the client that caused it.
 #[derive(Clone)]
@@ -47,8 +60,10 @@ pub(super) struct Asking {
     pub forward: Request<()>,
     /// The stored version to validate.
     pub stale: Option<Hit>,
-    /// Why the origin is asked.
+    /// Why it is fetched, and the origin asked if no peer has it.
     pub reason: FetchReason,
+    /// Where it is looked for.
+    pub reach: Reach,
 }
 
 /// Why a response may be stored, and what it varies by.
@@ -72,24 +87,48 @@ pub(super) fn start(worker: &Arc<Worker>, asking: Asking, leader: Leader) {
     worker.spawner.spawn(Box::pin(lead(Arc::clone(worker), asking, leader)));
 }
 
-async fn lead(worker: Arc<Worker>, mut asking: Asking, leader: Leader) {
+async fn lead(worker: Arc<Worker>, asking: Asking, leader: Leader) {
     let metrics = Arc::clone(&asking.metrics);
     let _open = enter(&metrics.fills_open);
-    match ask(&worker, &mut asking).await {
-        Err(error) => leader.failed(Failure::Origin(error.into())),
+    let ground = match &worker.node.mesh {
+        None => Ground::Off,
+        Some(_) if asking.reach == Reach::Origin => Ground::Home,
+        Some(_) if asking.is_end_to_end() => Ground::EndToEnd,
+        Some(mesh) => {
+            let mesh = mesh.clone();
+            return Box::pin(seek::seek(worker, mesh, asking, leader)).await;
+        }
+    };
+    from_origin(worker, asking, leader, Leave::of(ground)).await;
+}
+
+/// Fetches from the origin.
+pub(super) async fn from_origin(worker: Arc<Worker>, mut asking: Asking, leader: Leader, leave: Leave) {
+    if worker.node.mesh.is_some() {
+        leader.under(leave.under());
+    }
+    match ask(&worker, &mut asking, leave.ground).await {
+        Err(error) => {
+            leader.failed(Failure::Origin(error.into()));
+            leave.failed();
+        }
         Ok((fetched, Classified::Refresh(hit))) => {
-            let hit = refresh(&worker, &asking, &hit, fetched).await;
+            let (hit, not) = refresh(&worker, &asking, &hit, fetched).await;
+            leave.validated(&asking, &hit, not, worker.node.clock.now().wall);
             leader.refreshed(hit);
         }
         Ok((fetched, Classified::Store(storable))) => {
-            store(worker, &asking, leader, (fetched, storable)).await;
+            store(worker, &asking, (leader, leave), (fetched, storable)).await;
         }
         Ok((fetched, classified)) => {
+            let mut of_object = false;
             if let Classified::Pass(not_storable) = classified {
-                remember(&worker.node, &metrics, asking.object, not_storable, fetched.response.status());
+                let status = fetched.response.status();
+                of_object = remember(&worker.node, &asking.metrics, asking.object, not_storable, status);
             }
             let server_error = is_server_error(fetched.response.status());
             leader.not_stored(fetched, server_error);
+            leave.not_storable(of_object);
         }
     }
 }
@@ -101,26 +140,28 @@ pub(super) fn adopt(worker: &Arc<Worker>, asking: Asking, leader: Leader, storab
     worker.spawner.spawn(Box::pin(async move {
         let metrics = Arc::clone(&asking.metrics);
         let _open = enter(&metrics.fills_open);
-        store(own, &asking, leader, storable).await;
+        store(own, &asking, (leader, Leave::of(Ground::Off)), storable).await;
     }));
 }
 
 /// Counts a response that is not stored. That is kept in mind only if others would get the like: else
 /// any client could keep the requests of all others from sharing a fetch. Nor is a failure, which is
-/// no reason to send the origin the whole crowd when it comes back.
+/// no reason to send the origin the whole crowd when it comes back. Returns whether it is kept in mind.
 pub(super) fn remember(
     node: &Node,
     metrics: &SiteMetrics,
     object: ObjectId,
     not_storable: NotStorable,
     status: StatusCode,
-) {
+) -> bool {
     metrics.not_stored.inc(not_storable as usize);
     // A 304 tells nothing of the response that it stands for.
     let tells = status != StatusCode::NOT_MODIFIED && !is_server_error(status);
-    if tells && not_storable.is_of_object() {
+    let of_object = tells && not_storable.is_of_object();
+    if of_object {
         node.known.uncacheable(object, node.clock.now().wall);
     }
+    of_object
 }
 
 /// Whether a response with this status is one for which `stale-if-error` stands in (RFC 5861 §4).
@@ -130,26 +171,36 @@ pub(super) fn is_server_error(status: StatusCode) -> bool {
 
 /// Asks, conditionally if a stored version has validators; asks again without conditions, once, if
 /// the answer was a 304 that fits nothing stored (RFC 9111 §4.3.4).
-async fn ask(worker: &Worker, asking: &mut Asking) -> Result<(Fetched, Classified), FetchError> {
+async fn ask(
+    worker: &Worker,
+    asking: &mut Asking,
+    ground: Ground,
+) -> Result<(Fetched, Classified), FetchError> {
     let mut request = asking.request_to_origin();
     let conditional = asking
         .stale
         .as_ref()
         .is_some_and(|hit| semantics::make_conditional(request.headers_mut(), &hit.head.fields()));
-    let fetched = fetch(worker, asking, request).await?;
+    let fetched = fetch(worker, asking, request, ground).await?;
     let classified = classify(asking, &fetched);
     if !(conditional && matches!(classified, Classified::Again)) {
         return Ok((fetched, classified));
     }
     drop(fetched);
     let request = asking.request_to_origin();
-    let fetched = fetch(worker, asking, request).await?;
+    let fetched = fetch(worker, asking, request, ground).await?;
     let classified = classify(asking, &fetched);
     Ok((fetched, classified))
 }
 
-async fn fetch(worker: &Worker, asking: &Asking, request: Request<Body>) -> Result<Fetched, FetchError> {
+async fn fetch(
+    worker: &Worker,
+    asking: &Asking,
+    request: Request<Body>,
+    ground: Ground,
+) -> Result<Fetched, FetchError> {
     asking.metrics.origin_fetches.inc(asking.reason as usize);
+    asking.metrics.taking.origin_fetches.of(ground).inc();
     let fetched = worker.origins.fetch(&asking.site.origin, request, None).await;
     if let Err(error) = &fetched {
         asking.metrics.origin_failures.inc(error.kind() as usize);
@@ -188,35 +239,53 @@ pub(super) fn storable(
     }
 }
 
-/// Brings a stored version up to date with a 304 (RFC 9111 §3.2, §4.3.4).
-async fn refresh(worker: &Worker, asking: &Asking, hit: &Hit, fetched: Fetched) -> Hit {
+/// Brings a stored version up to date with a 304 (RFC 9111 §3.2, §4.3.4). Says also why it may not be stored
+/// any more, if that is so.
+async fn refresh(
+    worker: &Worker,
+    asking: &Asking,
+    hit: &Hit,
+    fetched: Fetched,
+) -> (Hit, Option<NotStorable>) {
     let (request_sent, received) = (fetched.request_sent, fetched.received);
     let mut update = fetched.response.into_parts().0.headers;
     semantics::ensure_date(&mut update, received);
-    let Ok(mut draft) = hit.head.to_draft() else { return hit.clone() };
-    draft.fields = semantics::merge_304(&draft.fields, &update);
-    draft.received = received;
     let facts = ResponseFacts::parse(StatusCode::NOT_MODIFIED, &update);
-    draft.initial_age = semantics::corrected_initial_age(&facts, request_sent, received);
+    let age = semantics::corrected_initial_age(&facts, request_sent, received);
+    renew(&worker.node, asking, hit, (&update, age, received)).await
+}
+
+/// Gives a stored version the fields of what validated it, the age that this had, and the time at which it
+/// was received.
+pub(super) async fn renew(
+    node: &Node,
+    asking: &Asking,
+    hit: &Hit,
+    (update, age, received): (&HeaderMap, u32, Wall),
+) -> (Hit, Option<NotStorable>) {
+    let Ok(mut draft) = hit.head.to_draft() else { return (hit.clone(), None) };
+    draft.fields = semantics::merge_304(&draft.fields, update);
+    draft.received = received;
+    draft.initial_age = age;
     let merged = ResponseFacts::parse(draft.status, &draft.fields);
-    let storable = semantics::storable(&asking.request, &merged, &asking.policy);
-    let hit = worker.node.store.refresh(hit, draft).await;
-    match storable {
-        Ok(_) => worker.node.known.storable(asking.object, worker.node.store.vary(asking.object)),
-        // The 304 took back the leave to store; those who wait are served all the same.
-        Err(not) => {
+    let not = semantics::storable(&asking.request, &merged, &asking.policy).err();
+    let hit = node.store.refresh(hit, draft).await;
+    match not {
+        None => node.known.storable(asking.object, node.store.vary(asking.object)),
+        // The leave to store was taken back; those who wait are served all the same.
+        Some(not) => {
             asking.metrics.not_stored.inc(not as usize);
-            worker.node.store.invalidate(asking.object).await;
+            node.store.invalidate(asking.object).await;
         }
     }
-    hit
+    (hit, not)
 }
 
 /// Streams a storable response into its fill and the store.
 async fn store(
     worker: Arc<Worker>,
     asking: &Asking,
-    leader: Leader,
+    (leader, leave): (Leader, Leave),
     (fetched, (reason, vary)): (Fetched, Storable),
 ) {
     let (head, body) = fetched.response.into_parts();
@@ -254,97 +323,72 @@ async fn store(
     let server = Some(fetched.server);
     let arriving =
         Arc::new(Arriving { draft, withheld, facts, vary, partial, source: Source::Origin, server });
-    leader.stream(Arc::clone(&arriving));
-    pump(leader, arriving, filling, body, &asking.metrics).await;
+    let checker = worker.node.mesh.is_some().then(|| Checker::new(length));
+    let intake = Intake::begin(leader, arriving, filling);
+    match pump(intake, body, &asking.metrics, checker).await {
+        Ok(intake) => intake.complete(&worker.node, asking, leave).await,
+        Err((intake, why)) => {
+            intake.broken(why);
+            leave.failed();
+        }
+    }
 }
 
-/// Moves the body into the window and the store. Readers are woken when 64 KiB have gathered or when
-/// no more bytes are at hand, whichever is first.
+/// Moves the origin's body into the fill. Readers are woken when no more bytes are at hand, or 64 KiB have
+/// gathered, whichever is first.
 async fn pump(
-    leader: Leader,
-    arriving: Arc<Arriving>,
-    mut filling: Filling,
+    mut intake: Intake,
     mut body: Body,
     metrics: &SiteMetrics,
-) {
-    let (mut received, mut unwoken) = (0u64, 0usize);
+    mut checker: Option<Checker>,
+) -> Result<Intake, (Intake, Broken)> {
     loop {
         let frame = match body.frame().now_or_never() {
             Some(frame) => frame,
             None => {
-                leader.wake();
-                unwoken = 0;
+                intake.wake();
                 body.frame().await
             }
         };
         let bytes = match frame {
             None => break,
-            Some(Err(_)) => return leader.broken(arriving, "upstream body failed"),
+            Some(Err(_)) => return Err((intake, "upstream body failed")),
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(bytes) => bytes,
                 Err(_trailers) => continue,
             },
         };
-        if !leader.has_readers() && !worth_finishing(received, arriving.draft.length) {
-            return leader.broken(arriving, "abandoned by all readers");
-        }
-        received += bytes.len() as u64;
         metrics.origin_bytes.inc_by(bytes.len() as u64);
-        unwoken += bytes.len();
-        leader.push(bytes.clone(), pace(&arriving, &filling)).await;
-        if unwoken >= WAKE_BYTES {
-            leader.wake();
-            unwoken = 0;
-        }
-        filling.append(&bytes).await;
-    }
-    if arriving.draft.length.is_some_and(|length| length != received) {
-        return leader.broken(arriving, "body has not its stated length");
-    }
-    // An invalidation from here on finds what is sealed, one before has doomed the fill.
-    if leader.is_doomed() {
-        return leader.complete(arriving, None);
-    }
-    match filling.publish().await {
-        Err(_) => leader.complete(arriving, None),
-        Ok((hit, filing)) => {
-            leader.complete(arriving, Some(hit));
-            if let Some(filing) = filing {
-                filing.queue().await;
-            }
+        if let Err(why) = intake.push_trusted(bytes, checker.as_mut()).await {
+            return Err((intake, why));
         }
     }
-}
-
-/// A laggard may be left behind if the bytes that it misses can be had elsewhere: from the store, or
-/// from the origin by a range of the very same version (design §5).
-fn pace(arriving: &Arriving, filling: &Filling) -> Pace {
-    if !filling.is_lost() {
-        Pace::Free
-    } else if semantics::strong_etag(&arriving.draft.fields).is_some() {
-        Pace::Fastest
-    } else {
-        Pace::Slowest
+    match checker.as_mut().map_or(Ok(()), |checker| intake.end_trusted(checker)) {
+        Ok(()) => Ok(intake),
+        Err(why) => Err((intake, why)),
     }
 }
 
-/// Whether a body that nobody waits for any more is fetched to its end (design §5): it is small, or
-/// more than half of it has come.
-fn worth_finishing(received: u64, length: Option<u64>) -> bool {
-    match length {
-        Some(length) => length <= WINDOW_BYTES || received >= length / 2,
-        None => received <= WINDOW_BYTES,
-    }
-}
-
-/// The rest of an arriving version from `offset` on, asked of the server that it comes from. `None`
-/// if the version has no strong validator, or is not what the server has any more: bytes of two
-/// versions are never spliced (RFC 9110 §13.1.5).
+/// The rest of an arriving version from `offset` on, for a reader that fell behind.
 pub(super) async fn range_from(
     worker: &Worker,
     (site, metrics): (&Site, &SiteMetrics),
     arriving: &Arriving,
     offset: u64,
+) -> Option<Body> {
+    metrics.origin_fetches.inc(FetchReason::Laggard as usize);
+    metrics.taking.origin_fetches.of(Ground::Off).inc();
+    range(worker, site, arriving, (offset, None)).await
+}
+
+/// Bytes of an arriving version from `start` to before `end`, or to its end, asked of the server that it comes
+/// from, if that is known. `None` if the version has no strong validator, or is not what the server has any
+/// more: bytes of two versions are never spliced (RFC 9110 §13.1.5).
+pub(super) async fn range(
+    worker: &Worker,
+    site: &Site,
+    arriving: &Arriving,
+    (start, end): (u64, Option<u64>),
 ) -> Option<Body> {
     let etag = semantics::strong_etag(&arriving.draft.fields)?.to_vec();
     let parts = key::decode(arriving.draft.key.as_bytes())?;
@@ -352,24 +396,32 @@ pub(super) async fn range_from(
     let host = site.origin.host.as_deref().unwrap_or(parts.host);
     let headers = request.headers_mut();
     headers.insert(http::header::HOST, HeaderValue::from_str(host).ok()?);
-    headers.insert(RANGE, HeaderValue::from_str(&format!("bytes={offset}-")).ok()?);
+    let last = end.map(|end| (end - 1).to_string()).unwrap_or_default();
+    headers.insert(RANGE, HeaderValue::from_str(&format!("bytes={start}-{last}")).ok()?);
     headers.insert(IF_RANGE, HeaderValue::from_bytes(&etag).ok()?);
     for selecting in &arriving.draft.selecting {
         if let Some(value) = &selecting.value {
             headers.insert(selecting.name.clone(), HeaderValue::from_maybe_shared(value.clone()).ok()?);
         }
     }
-    metrics.origin_fetches.inc(FetchReason::Laggard as usize);
     let fetched = worker.origins.fetch(&site.origin, request, arriving.server.as_ref()).await.ok()?;
     let headers = fetched.response.headers();
     let range = headers.get(CONTENT_RANGE).and_then(semantics::parse_content_range);
-    let starts = matches!(range, Some(ContentRange::Satisfied { range, .. }) if range.start == offset);
+    let starts = matches!(range, Some(ContentRange::Satisfied { range, .. }) if range.start == start);
     let same = semantics::strong_etag(headers) == Some(&etag[..]);
     (fetched.response.status() == StatusCode::PARTIAL_CONTENT && starts && same)
         .then(|| fetched.response.into_body())
 }
 
 impl Asking {
+    /// Whether only the origin's own answer will do: the client says so, or shows credentials.
+    fn is_end_to_end(&self) -> bool {
+        let request = &self.request;
+        let demands =
+            request.no_cache || request.no_store || request.max_age.is_some() || request.min_fresh.is_some();
+        request.has_authorization || (demands && self.policy.honour_request_directives)
+    }
+
     /// The request; with a stored version to validate, another may follow.
     fn request_to_origin(&mut self) -> Request<Body> {
         let mut request = Request::new(());

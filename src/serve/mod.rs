@@ -11,36 +11,43 @@ mod body;
 mod deliver;
 mod explain;
 mod fill;
+mod intake;
 mod known;
 mod lead;
+mod leave;
 mod pass;
 mod post;
+mod seek;
+mod supply;
 
 pub use deliver::{Answer, CACHE_STATUS, Failure, Notes};
 pub use fill::FillTable;
 pub use known::Known;
+pub use supply::run as supply;
 
 use crate::body::Body;
 use crate::clock::Clock;
 use crate::config::model::{Config, Site};
 use crate::origin::{Fetched, Origins};
 use crate::peer::Mesh;
-use crate::proto::key::{Scheme, VariantId};
+use crate::proto::key::{ObjectId, Scheme, VariantId};
 use crate::proto::plan::{self, Event, FetchReason, Filled, How, Miss, Step, Tier};
+use crate::proto::seek::Ground;
 use crate::proto::semantics::{self, RequestFacts, Reuse, Stored, VaryList};
 use crate::proto::time::{Now, Wall};
-use crate::proto::verdict::Verdict;
+use crate::proto::verdict::{Source, Verdict};
 use crate::route::{self, PassReason, Refusal, Routed, Router};
 use crate::store::{Hit, Lookup, MissReason, Store};
 use crate::task::Spawner;
 use crate::telemetry::{Metrics, SiteMetrics};
 use arc_swap::ArcSwap;
-use fill::{Arriving, Joined, Outcome, Reader, WINDOW_BYTES};
+use fill::{Arriving, Joined, Outcome, Reader, Under, WINDOW_BYTES};
 use hashbrown::HashMap;
 use http::{HeaderMap, HeaderValue, Method, Request, Version};
-use lead::Asking;
+use lead::{Asking, Reach};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 /// A validated configuration with what is derived from it; swapped whole on reload.
 pub struct Snapshot {
@@ -80,6 +87,16 @@ pub struct Node {
     pub metrics: Arc<Metrics>,
     /// Time.
     pub clock: Clock,
+}
+
+impl Node {
+    /// The variant of `object` that a request with `fields` selects, as far as its `Vary` is known.
+    fn variant(&self, object: ObjectId, fields: &HeaderMap) -> VariantId {
+        match self.store.vary(object) {
+            Some(vary) => vary.variant(object, fields),
+            None => self.known.variant(object, fields),
+        }
+    }
 }
 
 /// One worker: a thread with a runtime of its own.
@@ -283,7 +300,7 @@ impl Cached {
         semantics::reuse(&self.exchange.facts, &stored, self.exchange.now, self.exchange.routed.policy())
     }
 
-    /// Asks the origin, and waits until it is known what its answer is to this request.
+    /// Fetches, from a peer or from the origin, and waits until it is known what the answer is to this request.
     async fn fetch(&mut self, how: How, reason: FetchReason) -> (Event, Fetching) {
         self.replans += 1;
         self.notes.reason = Some(reason);
@@ -303,12 +320,12 @@ impl Cached {
                 (reader, true)
             }
             Joined::Lead(leader, reader) => {
-                lead::start(&worker, self.asking(reason), leader);
+                lead::start(&worker, self.asking(reason, Reach::Swarm), leader);
                 (reader, false)
             }
             Joined::Alone => {
                 let (leader, reader) = worker.node.fills.alone(object);
-                lead::start(&worker, self.asking(reason), leader);
+                lead::start(&worker, self.asking(reason, Reach::Stored), leader);
                 (reader, false)
             }
         };
@@ -324,9 +341,14 @@ impl Cached {
                 self.filled(Filled::Unfit, Fetching::Nothing)
             }
             Outcome::Streaming(arriving) | Outcome::Stored(arriving, _) => {
-                self.filled(Filled::Streaming { collapsed }, Fetching::Arriving(arriving, reader))
+                self.notes.from_peer = arriving.source == Source::Peer;
+                let filled = Filled::Streaming { collapsed, source: arriving.source };
+                self.filled(filled, Fetching::Arriving(arriving, reader))
             }
             Outcome::Refreshed(hit) => {
+                // Decided, since the fill has ended.
+                let under = reader.poll_under(&Context::from_waker(Waker::noop()));
+                self.notes.from_peer = under == Poll::Ready(Under::Peer);
                 let reuse = self.judge(&hit);
                 self.found = Some((hit, reuse));
                 self.filled(Filled::Refreshed { collapsed }, Fetching::Nothing)
@@ -348,6 +370,7 @@ impl Cached {
         let request = self.forward_head(false).map(|()| Body::Empty);
         let (leader, reader) = exchange.worker.node.fills.alone(exchange.routed.object);
         exchange.metrics.origin_fetches.inc(reason as usize);
+        exchange.metrics.taking.origin_fetches.of(Ground::Off).inc();
         let fetched = match exchange.worker.origins.fetch(&exchange.site().origin, request, None).await {
             Ok(fetched) => fetched,
             Err(error) => {
@@ -360,7 +383,12 @@ impl Cached {
         }
         match lead::storable(&exchange.facts, exchange.routed.policy(), &fetched.response) {
             Ok(storable) => {
-                lead::adopt(&exchange.worker, self.asking(reason), leader, (fetched, storable));
+                lead::adopt(
+                    &exchange.worker,
+                    self.asking(reason, Reach::Origin),
+                    leader,
+                    (fetched, storable),
+                );
                 let outcome = reader.outcome().await;
                 self.outcome(outcome, reader, false)
             }
@@ -402,12 +430,7 @@ impl Cached {
     }
 
     fn variant(&self) -> VariantId {
-        let node = &self.exchange.worker.node;
-        let object = self.exchange.routed.object;
-        match node.store.vary(object) {
-            Some(vary) => vary.variant(object, &self.headers),
-            None => node.known.variant(object, &self.headers),
-        }
+        self.exchange.worker.node.variant(self.exchange.routed.object, &self.headers)
     }
 
     /// Whether this request selects the variant that is arriving.
@@ -419,7 +442,7 @@ impl Cached {
             .is_none_or(|vary| vary.variant(object, &self.headers) == arriving.draft.variant)
     }
 
-    fn asking(&self, reason: FetchReason) -> Asking {
+    fn asking(&self, reason: FetchReason, reach: Reach) -> Asking {
         let exchange = &self.exchange;
         Asking {
             site: Arc::clone(exchange.site()),
@@ -432,6 +455,7 @@ impl Cached {
             forward: self.forward_head(true),
             stale: self.found.as_ref().map(|(hit, _)| hit.clone()),
             reason,
+            reach,
         }
     }
 
@@ -451,7 +475,7 @@ impl Cached {
         let worker = &self.exchange.worker;
         let joined = worker.node.fills.join(self.exchange.routed.object, self.variant(), || self.settled());
         if let Joined::Lead(leader, _reader) = joined {
-            let asking = self.asking(FetchReason::Refresh);
+            let asking = self.asking(FetchReason::Refresh, Reach::Swarm);
             lead::start(worker, asking, leader);
         }
     }

@@ -8,6 +8,7 @@ use crate::body::{Body, UploadFault, UploadState};
 use crate::origin::{FetchError, Fetched};
 use crate::proto::key::{CacheKey, KeyParts};
 use crate::proto::plan::FetchReason;
+use crate::proto::seek::Ground;
 use crate::proto::semantics;
 use crate::proto::verdict::Verdict;
 use crate::route::PassReason;
@@ -41,6 +42,7 @@ pub(super) async fn forward(exchange: Exchange, mut request: Request<Body>, reas
         upgrade_fields(to_origin.headers_mut(), protocol.clone());
     }
     exchange.metrics.origin_fetches.inc(FetchReason::Pass as usize);
+    exchange.metrics.taking.origin_fetches.of(Ground::Off).inc();
     let mut notes = Notes::of(&exchange);
     notes.pass = Some(reason);
     match exchange.worker.origins.fetch(&exchange.site().origin, to_origin, None).await {

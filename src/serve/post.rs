@@ -6,7 +6,7 @@
 use super::body::FillBody;
 use super::deliver::{Failure, mark, passed_status};
 use super::fill::{Leader, Outcome, Reader};
-use super::lead::{self, Asking};
+use super::lead::{self, Asking, Reach};
 use super::{Exchange, pass};
 use crate::body::Body;
 use crate::origin::Fetched;
@@ -105,5 +105,6 @@ fn asking(exchange: &Exchange, fields: &HeaderMap) -> Asking {
         forward,
         stale: None,
         reason: FetchReason::Pass,
+        reach: Reach::Origin,
     }
 }

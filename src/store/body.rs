@@ -12,7 +12,7 @@ use crate::proto::key::{ObjectId, VariantId, VersionId};
 use bytes::Bytes;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 /// Reads of a slice that moves from place to place under us.
 const READ_TRIES: u32 = 3;
@@ -37,6 +37,8 @@ pub(super) struct Body {
     pub(super) edition: VersionId,
     inner: Weak<Inner>,
     parts: Mutex<Parts>,
+    /// BLAKE3 of each chunk, once the version is complete; of a single one the head has it.
+    hashes: OnceLock<Arc<[[u8; 32]]>>,
 }
 
 #[derive(Default)]
@@ -59,13 +61,26 @@ struct Held {
 impl Body {
     /// A body without slices yet.
     pub(super) fn new(object: ObjectId, variant: VariantId, edition: VersionId, inner: Weak<Inner>) -> Self {
-        Self { object, variant, edition, inner, parts: Mutex::default() }
+        Self { object, variant, edition, inner, parts: Mutex::default(), hashes: OnceLock::new() }
     }
 
     /// A body all of whose slices are on disk, in order.
     pub(super) fn on_disk(id: RecordId, inner: Weak<Inner>, places: Vec<Place>) -> Self {
         let parts = Mutex::new(Parts { places, ..Parts::default() });
-        Self { object: id.object, variant: id.variant, edition: id.version, inner, parts }
+        let hashes = OnceLock::new();
+        Self { object: id.object, variant: id.variant, edition: id.version, inner, parts, hashes }
+    }
+
+    /// Notes the hashes of the chunks, before the version becomes visible.
+    pub(super) fn set_hashes(&self, hashes: Arc<[[u8; 32]]>) {
+        if hashes.len() > 1 {
+            let _ = self.hashes.set(hashes);
+        }
+    }
+
+    /// The hashes of the chunks of a body of several.
+    pub(super) fn hashes(&self) -> Option<&Arc<[[u8; 32]]>> {
+        self.hashes.get()
     }
 
     /// Identity of a slice on disk.

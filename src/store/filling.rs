@@ -5,6 +5,7 @@
 //! the seal behind all slices: a version found without them at a start was never complete.
 
 use super::body::{Body, Left};
+use super::chunks::ChunkHashes;
 use super::disk::{NewRecord, RecordId, RecordKind};
 use super::filing::{Filing, FillState, Registration, SliceFiled};
 use super::hit::{Hit, Tier};
@@ -50,11 +51,8 @@ pub struct Filling {
     length: u64,
     /// The record that is being filled.
     buffer: Vec<u8>,
-    /// The records so far of the chunk that is being filled. Large, so boxed; an object of one record
-    /// needs none.
-    hasher: Option<Box<blake3::Hasher>>,
-    /// BLAKE3 of each complete chunk.
-    hashes: Vec<[u8; 32]>,
+    /// Of the bytes before the buffer; of all that came, if it is lost.
+    hashes: ChunkHashes,
     lost: bool,
     sealed: bool,
 }
@@ -68,8 +66,7 @@ impl Filling {
             draft,
             length: 0,
             buffer: Vec::new(),
-            hasher: None,
-            hashes: Vec::new(),
+            hashes: ChunkHashes::default(),
             lost,
             sealed: false,
         };
@@ -94,7 +91,8 @@ impl Filling {
         self.length += bytes.len() as u64;
         let most = self.draft.length.unwrap_or(u64::MAX).min(self.inner().object_max).min(BODY_MAX);
         if self.lost || self.length > most || self.state().is_superseded() {
-            self.give_up();
+            self.give_up(at);
+            self.hashes.update(at, bytes);
             return;
         }
         // Set for as long as a wait may not come back, so that a gap can never be sealed.
@@ -107,7 +105,8 @@ impl Filling {
             self.buffer.extend_from_slice(now);
             (bytes, at) = (later, at + now.len() as u64);
             if at == end && !self.finish(index).await {
-                self.give_up();
+                self.give_up(at);
+                self.hashes.update(at, bytes);
                 return;
             }
         }
@@ -119,9 +118,17 @@ impl Filling {
         self.lost || self.state().is_superseded() || self.state().body().is_some_and(|body| body.is_broken())
     }
 
-    /// BLAKE3 of the chunks that are complete so far; also of a version that is [lost](Self::is_lost).
+    /// BLAKE3 of the chunks that are complete so far, also of a version that is [lost](Self::is_lost). None
+    /// beyond the longest body that can be kept, nor after an [`append`](Self::append) that was dropped.
     pub fn hashes(&self) -> &[[u8; 32]] {
-        &self.hashes
+        self.hashes.complete()
+    }
+
+    /// The body is complete: [`hashes`](Self::hashes), the last chunk's included. No byte may be appended
+    /// after. An empty body has no chunk.
+    pub fn finish_hashes(&mut self) -> &[[u8; 32]] {
+        self.hashes.end(self.length - self.buffer.len() as u64, &self.buffer);
+        self.hashes.complete()
     }
 
     /// A reader of the records that are finished.
@@ -154,10 +161,11 @@ impl Filling {
             }
             _ => self.draft.length = Some(self.length),
         }
+        self.finish_hashes();
         let last = layout::record_count(self.length) - 1;
         // A body of full records only was finished as it came.
         if last > 0 && !self.buffer.is_empty() && !self.is_lost() && !self.finish(last).await {
-            self.give_up();
+            self.give_up(self.length);
         }
         if self.state().is_superseded() {
             return Err(SealError::Superseded);
@@ -176,23 +184,6 @@ impl Filling {
         Ok((hit, filing))
     }
 
-    /// Takes a complete record, which no chunk boundary crosses, into the hash of its chunk.
-    fn hash(&mut self, index: u32, record: &[u8]) {
-        if (layout::record_span(index).start + record.len() as u64).is_multiple_of(layout::CHUNK_SIZE) {
-            self.end_chunk(record);
-        } else {
-            self.hasher.get_or_insert_default().update(record);
-        }
-    }
-
-    fn end_chunk(&mut self, rest: &[u8]) {
-        let hash = match self.hasher.take() {
-            Some(mut hasher) => hasher.update(rest).finalize(),
-            None => blake3::hash(rest),
-        };
-        self.hashes.push(*hash.as_bytes());
-    }
-
     /// A buffer for record `index`: of exact size if the length is known.
     fn buffer_for(&self, index: u32) -> Vec<u8> {
         let span = layout::record_span_within(index, self.draft.length.unwrap_or(0));
@@ -205,7 +196,7 @@ impl Filling {
         let buffer = std::mem::replace(&mut self.buffer, next);
         // An allocation of exact size, by a copy only if the length was not known.
         let bytes = Bytes::from(buffer.into_boxed_slice());
-        self.hash(index, &bytes);
+        self.hashes.update(layout::record_span(index).start, &bytes);
         if index == 0 {
             return self.state().first.set(bytes).is_ok();
         }
@@ -246,15 +237,11 @@ impl Filling {
         self.state().body.get_or_init(new).clone()
     }
 
-    fn encode(&mut self, whole: bool) -> Bytes {
-        if whole || !self.length.is_multiple_of(layout::CHUNK_SIZE) {
-            // Of a body of one record, which may not have been full.
-            let rest = std::mem::take(&mut self.buffer);
-            self.end_chunk(&rest);
-            self.buffer = rest;
-        }
+    fn encode(&self, whole: bool) -> Bytes {
         let first = self.state().first.get().map_or(&self.buffer[..], |first| first);
-        self.draft.encode(first, whole, &self.hashes[0])
+        let digest = self.hashes().first().copied();
+        // An empty body has no chunk, but a hash.
+        self.draft.encode(first, whole, &digest.unwrap_or_else(|| *blake3::hash(&[]).as_bytes()))
     }
 
     /// Puts the version into the index. Returns also its number.
@@ -262,6 +249,9 @@ impl Filling {
         let inner = self.inner().clone();
         let object = self.registration.object;
         let body = self.state().body().cloned();
+        if let Some(body) = &body {
+            body.set_hashes(self.hashes().into());
+        }
         let resident = body.as_ref().map_or(0, |body| body.resident());
         let (head, admitted) = inner.decode_head(block, resident).ok_or(SealError::Lost)?;
         let queued = inner.disk().is_some();
@@ -282,6 +272,7 @@ impl Filling {
             head: Some(head.clone()),
             tracked,
             queued,
+            shared: !head.personal,
             place: None,
             seal: None,
             body: body.clone(),
@@ -308,7 +299,7 @@ impl Filling {
         let id =
             RecordId { object: hit.object, variant: self.draft.variant, version: self.edition, index: 0 };
         let names = vary.map(|list| list.names().to_vec()).unwrap_or_default();
-        let hashes = if hit.body.is_some() { self.hashes.clone() } else { Vec::new() };
+        let hashes = if hit.body.is_some() { self.hashes().to_vec() } else { Vec::new() };
         let seal = Seal { length: self.length, vary: names, hashes }.encode();
         let seal_id = RecordId { index: SEAL_INDEX, ..id };
         let seal = seal.map(|payload| self.record(RecordKind::Seal, seal_id, expiry, payload));
@@ -316,10 +307,17 @@ impl Filling {
     }
 
     fn record(&self, kind: RecordKind, id: RecordId, expiry: u32, payload: Bytes) -> NewRecord {
-        NewRecord { kind, id, position: self.draft.position, expiry, payload }
+        let shared = kind == RecordKind::Head && !self.draft.personal;
+        NewRecord { kind, id, position: self.draft.position, expiry, shared, payload }
     }
 
-    fn give_up(&mut self) {
+    /// Goes on without the store, with the hashes alone. The buffer ends at `end`.
+    fn give_up(&mut self, end: u64) {
+        self.hashes.update(end - self.buffer.len() as u64, &self.buffer);
+        self.abandon();
+    }
+
+    fn abandon(&mut self) {
         self.lost = true;
         self.buffer = Vec::new();
         if let Some(body) = self.state().body() {
@@ -331,7 +329,7 @@ impl Filling {
 impl Drop for Filling {
     fn drop(&mut self) {
         if !self.sealed {
-            self.give_up();
+            self.abandon();
             self.inner().settle();
         }
     }

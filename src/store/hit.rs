@@ -2,25 +2,28 @@
 
 use super::body::Body;
 use super::disk::ReadError;
-use super::index::{Anchor, Located, NewHead};
+use super::index::{Anchor, Located, NewHead, Probe};
 use super::inner::Inner;
 use super::memory::MemoryKey;
 use super::usage::Departure;
-use crate::proto::key::ObjectId;
-use crate::proto::object::Head;
+use super::{Lookup, MissReason, VaryList};
+use crate::proto::key::{ObjectId, VariantId};
+use crate::proto::object::{Head, layout};
 use bytes::Bytes;
 use std::sync::Arc;
 
 /// Reads of a head that moves from place to place under us.
 const READ_TRIES: u32 = 3;
+/// A head without the hash of its body.
+const UNKNOWN: [u8; 32] = [0; 32];
 
 pub use crate::proto::plan::Tier;
 
 /// A version on disk, as the index knows it.
 pub struct OnDisk {
     pub(super) located: Located,
-    /// The key asked for, to be compared with the one in the head.
-    pub(super) key: Box<[u8]>,
+    /// The key asked for, to be compared with the one in the head; `None`: the caller compares.
+    pub(super) key: Option<Box<[u8]>>,
 }
 
 /// Why a stored part could not be had. All mean a miss or, within a body, a cut.
@@ -67,6 +70,15 @@ impl Hit {
         self.body.as_ref()?.held(index)
     }
 
+    /// BLAKE3 of each chunk of the body, if it is known; of an empty body, none.
+    pub(super) fn chunk_hashes(&self) -> Option<Arc<[[u8; 32]]>> {
+        match layout::chunk_count(self.head.length?) {
+            0 => Some([].into()),
+            1 => Some(self.head.digest()).filter(|digest| *digest != UNKNOWN).map(|digest| [digest].into()),
+            _ => self.body.as_ref()?.hashes().cloned(),
+        }
+    }
+
     /// Record `index` (from 1), from memory or disk.
     ///
     /// # Errors
@@ -80,6 +92,35 @@ impl Hit {
 }
 
 impl Inner {
+    /// Looks an object up, and compares its key with `key` if there is one.
+    pub(super) fn look_up(
+        &self,
+        object: ObjectId,
+        key: Option<&[u8]>,
+        variant_of: impl FnOnce(&VaryList) -> VariantId,
+    ) -> Lookup {
+        let mut probe = self.index.probe(object, None);
+        if let Probe::Varies(list) = &probe {
+            let variant = variant_of(list);
+            // A list that changed just now needs another variant: a miss, like one moment later.
+            probe = self.index.probe(object, Some((list, variant)));
+        }
+        match probe {
+            Probe::Held { head, .. } if key.is_some_and(|key| head.key() != key) => {
+                Lookup::Miss(MissReason::Uri)
+            }
+            Probe::Held { head, number, body, stay } => {
+                if let Some(stay) = stay {
+                    self.memory.touch(stay);
+                }
+                Lookup::Memory(Hit { head, tier: Tier::Memory, object, anchor: Anchor::Number(number), body })
+            }
+            Probe::OnDisk(located) => Lookup::OnDisk(OnDisk { located, key: key.map(Into::into) }),
+            Probe::Miss(reason) => Lookup::Miss(reason),
+            Probe::Varies(_) => Lookup::Miss(MissReason::Vary),
+        }
+    }
+
     /// Reads a head, checks that it is what was asked for, and puts it into memory if there is room.
     pub(super) async fn load(&self, on_disk: OnDisk) -> Result<Hit, LoadError> {
         let OnDisk { mut located, key } = on_disk;
@@ -91,7 +132,7 @@ impl Inner {
             self.index.forget(object, located.anchor, Departure::Damaged);
             return Err(LoadError::Damaged);
         };
-        if head.key() != &*key {
+        if key.is_some_and(|key| head.key() != &*key) {
             return Err(LoadError::Gone);
         }
         let absent = MemoryKey::absent(object, head.variant, 0);

@@ -172,6 +172,7 @@ impl Inner {
             id: lean_id(guard.due.object),
             position: PurgePosition::default(),
             expiry: 0,
+            shared: false,
             payload: Bytes::new(),
         };
         let (sender, receiver) = oneshot::channel();

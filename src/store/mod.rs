@@ -9,6 +9,8 @@
 //! or on it. Freshness, purges and who may use what are judged by the caller, never here.
 
 mod body;
+mod changelog;
+mod chunks;
 pub mod disk;
 mod filing;
 mod filling;
@@ -33,7 +35,7 @@ use crate::proto::object::{Head, HeadDraft, Selecting};
 use crate::task::Spawner;
 use disk::{Disk, NewRecord, RecordKind};
 use filing::Registration;
-use index::{Anchor, Invalidated, NewHead, Probe, Renewal};
+use index::{Anchor, Invalidated, NewHead, Renewal};
 use inner::{Inner, coarse_expiry};
 use memory::{MemoryKey, Tracked};
 use recovery::Recovery;
@@ -128,25 +130,7 @@ impl Store {
         key: &[u8],
         variant_of: impl FnOnce(&VaryList) -> VariantId,
     ) -> Lookup {
-        let index = &self.0.index;
-        let mut probe = index.probe(object, None);
-        if let Probe::Varies(list) = &probe {
-            let variant = variant_of(list);
-            // A list that changed just now needs another variant: a miss, like one moment later.
-            probe = index.probe(object, Some((list, variant)));
-        }
-        match probe {
-            Probe::Held { head, .. } if head.key() != key => Lookup::Miss(MissReason::Uri),
-            Probe::Held { head, number, body, stay } => {
-                if let Some(stay) = stay {
-                    self.0.memory.touch(stay);
-                }
-                Lookup::Memory(Hit { head, tier: Tier::Memory, object, anchor: Anchor::Number(number), body })
-            }
-            Probe::OnDisk(located) => Lookup::OnDisk(OnDisk { located, key: key.into() }),
-            Probe::Miss(reason) => Lookup::Miss(reason),
-            Probe::Varies(_) => Lookup::Miss(MissReason::Vary),
-        }
+        self.0.look_up(object, Some(key), variant_of)
     }
 
     /// Reads the head and first bytes of what [`lookup`](Self::lookup) found on disk.
@@ -159,29 +143,34 @@ impl Store {
 
     /// Looks an object up for a peer, which is given no other than it asks for: `variant_of` maps the object's
     /// Vary list to the variant that the peer names, if it knows that list. The key is the peer's to compare.
-    pub fn find(&self, _object: ObjectId, _variant_of: impl FnOnce(&VaryList) -> VariantId) -> Lookup {
-        todo!()
+    pub fn find(&self, object: ObjectId, variant_of: impl FnOnce(&VaryList) -> VariantId) -> Lookup {
+        self.0.look_up(object, None, variant_of)
     }
 
-    /// BLAKE3 of each chunk of a stored version.
-    pub fn chunk_hashes(&self, _hit: &Hit) -> Option<Arc<[[u8; 32]]>> {
-        todo!()
+    /// BLAKE3 of each chunk of a stored version, if it is known; none for an empty body, which has no chunk.
+    pub fn chunk_hashes(&self, hit: &Hit) -> Option<Arc<[[u8; 32]]>> {
+        hit.chunk_hashes()
     }
 
     /// Begins to note what is added and removed, for [`changes`](Self::changes).
     pub fn watch(&self) {
-        todo!()
+        self.0.index.changelog.watch();
     }
 
-    /// Takes what was added and removed since the last call, at most `max` of each; nothing personal.
-    pub fn changes(&self, _max: usize) -> Changes {
-        todo!()
+    /// Takes what was added and removed since the last call, at most `max` of each; nothing personal. Only the
+    /// last word on each variant is told, so the order of additions and removals does not matter. After an
+    /// overflow this answers only that: what was noted until then is in [`holdings`](Self::holdings).
+    pub fn changes(&self, max: usize) -> Changes {
+        let index = &self.0.index;
+        index.changelog.take(max, index.now_secs())
     }
 
-    /// A part of what is stored, nothing personal, from `cursor` on; 0 begins. Returns also the next cursor, `None` at
-    /// the end. What changes meanwhile is in [`changes`](Self::changes).
-    pub fn holdings(&self, _cursor: u64, _max: usize) -> (Vec<Holding>, Option<u64>) {
-        todo!()
+    /// A part of what is stored, nothing personal, from `cursor` on; 0 begins. At most `max`, but at least
+    /// the variants of one object; perhaps none, which is not the end. Returns also the next cursor, `None`
+    /// at the end. What changes meanwhile is in [`changes`](Self::changes), if it was
+    /// [watched](Self::watch) before the walk began.
+    pub fn holdings(&self, cursor: u64, max: usize) -> (Vec<Holding>, Option<u64>) {
+        self.0.index.holdings(cursor, max)
     }
 
     /// The Vary list of an object, if something is stored of it and it varies.
@@ -224,6 +213,7 @@ impl Store {
                 id,
                 position: head.position,
                 expiry,
+                shared: !head.personal,
                 payload: head.block().clone(),
             };
             Filing::new(registration, number, record, None).queue().await;

@@ -9,11 +9,11 @@ use super::VaryList;
 use super::body::Body;
 use super::disk::{Found, Place, RecordId, RecordKind};
 use super::filling::BODY_MAX;
-use super::index::{Index, Variant, lean_id};
+use super::index::{Index, UnreadHead, Variant, lean_id};
 use super::inner::Inner;
 use super::seal::Seal;
 use crate::proto::key::ObjectId;
-use crate::proto::object::{PurgePosition, layout};
+use crate::proto::object::layout;
 use hashbrown::HashMap;
 use std::sync::{Arc, Weak};
 
@@ -42,15 +42,20 @@ struct Building {
 }
 
 struct FoundHead {
-    place: Place,
-    position: PurgePosition,
-    expiry: u32,
+    at: UnreadHead,
     sequence: u64,
+}
+
+impl From<Found> for UnreadHead {
+    fn from(found: Found) -> Self {
+        Self { place: found.place, position: found.position, expiry: found.expiry, shared: found.shared }
+    }
 }
 
 struct FoundSeal {
     length: u64,
     vary: Option<VaryList>,
+    hashes: Arc<[[u8; 32]]>,
 }
 
 impl<'a> Recovery<'a> {
@@ -72,11 +77,11 @@ impl<'a> Recovery<'a> {
                 if let Some(versions) = self.building.get_mut(&object) {
                     versions.lean = found.sequence;
                 }
-                self.index.restore_lean(object, found.place, found.position, found.expiry);
+                self.index.restore_lean(object, &found.into());
             }
             RecordKind::Head => {
-                let Found { place, position, expiry, sequence, .. } = found;
-                self.building(found.id).head = Some(FoundHead { place, position, expiry, sequence });
+                let (id, sequence) = (found.id, found.sequence);
+                self.building(id).head = Some(FoundHead { at: found.into(), sequence });
             }
             RecordKind::Slice => {
                 self.building(found.id).slices.insert(found.id.index, found.place);
@@ -84,7 +89,7 @@ impl<'a> Recovery<'a> {
             RecordKind::Seal => {
                 if let Some(seal) = Seal::decode(&found.payload) {
                     let vary = (!seal.vary.is_empty()).then(|| seal.vary.into_iter().collect::<VaryList>());
-                    let seal = FoundSeal { length: seal.length, vary };
+                    let seal = FoundSeal { length: seal.length, vary, hashes: seal.hashes.into() };
                     self.building(found.id).seal = Some((seal, found.place));
                 }
             }
@@ -121,16 +126,23 @@ impl Building {
         let last = layout::record_count(seal.length) - 1;
         let places = (1..=last).map(|index| self.slices.get(&index).copied()).collect::<Option<Vec<_>>>()?;
         let body = (!places.is_empty()).then(|| Arc::new(Body::on_disk(id, inner.clone(), places)));
+        if let Some(body) =
+            body.as_ref().filter(|_| seal.hashes.len() == layout::chunk_count(seal.length) as usize)
+        {
+            body.set_hashes(seal.hashes);
+        }
+        let UnreadHead { place, position, expiry, shared } = head.at;
         let variant = Variant {
             id: id.variant,
             edition: id.version,
             number: head.sequence,
-            position: head.position,
-            expiry: head.expiry,
+            position,
+            expiry,
             head: None,
             tracked: None,
             queued: false,
-            place: Some(head.place),
+            shared,
+            place: Some(place),
             seal: Some(seal_place),
             body,
             accessed: false,

@@ -32,6 +32,7 @@ impl<L: Label, M> PerLabel<L, M> {
     }
 }
 
+/// Makes an enum with a name for each value.
 macro_rules! label {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+ }) => {
         $(#[$doc])*
@@ -52,6 +53,8 @@ macro_rules! label {
         }
     };
 }
+
+pub(super) use label;
 
 label! {
     /// The listener that a client connected to.
@@ -88,6 +91,34 @@ label! {
         /// The client closed or reset the connection.
         Closed = "closed",
         /// No agreement: versions, suites, names, or bytes that are not TLS.
+        Protocol = "protocol",
+    }
+}
+label! {
+    /// What a lookup with the superpeers came to.
+    LookupAnswer {
+        /// Nodes that have it.
+        Holders = "holders",
+        /// The leave to fetch it.
+        Lease = "lease",
+        /// A node at which it arrives.
+        Follow = "follow",
+        /// A node with a fresher version.
+        Fresher = "fresher",
+        /// It is not worth sharing.
+        Alone = "alone",
+        /// No superpeer answered in time, or none knew enough.
+        Unreachable = "unreachable",
+    }
+}
+label! {
+    /// Why a peer's question was refused.
+    AskRefusal {
+        /// Too many are being answered.
+        Busy = "busy",
+        /// The peer, or this node, has not the role for it.
+        Forbidden = "forbidden",
+        /// It was not what it must be.
         Protocol = "protocol",
     }
 }
@@ -140,6 +171,38 @@ label! {
         Success = "success",
         /// It changed nothing.
         Failure = "failure",
+    }
+}
+label! {
+    /// Where the bytes come from that a peer is given.
+    Given {
+        /// From the store.
+        Stored = "stored",
+        /// From a fill, as they arrive.
+        Relayed = "relayed",
+    }
+}
+label! {
+    /// What a peer that asks for a version is answered.
+    PeerAnswer {
+        /// A stored version.
+        Stored = "stored",
+        /// A version that is arriving.
+        Relayed = "relayed",
+        /// The version is the one that the peer holds.
+        Same = "same",
+        /// The object varies by other fields than the peer took it to.
+        Varies = "varies",
+        /// Nothing of it is here that may be given away.
+        Gone = "gone",
+        /// Too many read here already.
+        Busy = "busy",
+        /// The origin's response may not be stored.
+        NotStored = "not_stored",
+        /// The origin gave no response.
+        Failed = "failed",
+        /// The request is malformed or not allowed.
+        Refused = "refused",
     }
 }
 

@@ -2,8 +2,11 @@
 
 use super::labels::{HandshakeFailure, HttpVersion, ListenerKind, Outcome, PerLabel, Shed, StatusClass};
 use super::links::LinkMetrics;
+use super::mesh::MeshMetrics;
 use super::process::ProcessMetrics;
 use super::registry::{Families, Family, Registry, Samples};
+use super::supply::SupplyMetrics;
+use super::swarm::{TakerMetrics, TakingFamilies, TakingMetrics};
 use crate::clock::Clock;
 use crate::proto::verdict::{Source, Verdict};
 use parking_lot::Mutex;
@@ -18,7 +21,7 @@ const TIME_BUCKETS: &[f64] = &[
     5.0, 10.0, 30.0, 60.0,
 ];
 
-/// Sites with series of their own; those beyond share [`SITE_OVERFLOW`]. Each has about 170 series in
+/// Sites with series of their own; those beyond share [`SITE_OVERFLOW`]. Each has about 185 series in
 /// about 100 KB.
 const SITES_MAX: usize = 256;
 /// The label of sites beyond [`SITES_MAX`]. No host is named like this.
@@ -44,6 +47,10 @@ pub struct Vocabulary {
 pub struct Metrics {
     /// Handles that belong to no site.
     pub node: NodeMetrics,
+    /// Handles of the node's part in the swarm.
+    pub mesh: MeshMetrics,
+    /// Handles of what peers are given.
+    pub supply: SupplyMetrics,
     /// Handles for requests that no site takes, so that each request is counted once.
     pub unrouted: Arc<SiteMetrics>,
     registry: Registry,
@@ -67,6 +74,8 @@ impl Metrics {
         let families = SiteFamilies::new(&registry);
         Arc::new(Self {
             node: NodeMetrics::new(&registry, vocabulary.refusal),
+            mesh: MeshMetrics::new(&registry),
+            supply: SupplyMetrics::new(&registry),
             unrouted: Arc::new(SiteMetrics::new(&families, SITE_NONE, &vocabulary)),
             families,
             registry,
@@ -131,6 +140,8 @@ pub struct NodeMetrics {
     pub links: LinkMetrics,
     config_reload_successful: IntGauge,
     config_reload_success_time: IntGauge,
+    /// What is taken from peers.
+    pub taker: TakerMetrics,
 }
 
 impl NodeMetrics {
@@ -197,6 +208,7 @@ impl NodeMetrics {
                 "shoal_config_last_reload_success_timestamp_seconds",
                 "When a configuration was last applied.",
             ),
+            taker: TakerMetrics::new(registry),
         }
     }
 }
@@ -219,6 +231,8 @@ pub struct SiteMetrics {
     pub fills_open: IntGauge,
     /// Requests that joined a fill that another began.
     pub collapsed: IntCounter,
+    /// What is taken from peers.
+    pub taking: TakingMetrics,
 }
 
 impl SiteMetrics {
@@ -262,6 +276,7 @@ impl SiteMetrics {
             origin_bytes: families.origin_bytes.child([site]),
             fills_open: families.fills_open.child([site]),
             collapsed: families.collapsed.child([site]),
+            taking: families.taking.of_site(site),
         }
     }
 }
@@ -278,6 +293,7 @@ struct SiteFamilies {
     origin_bytes: Family<IntCounter, 1>,
     fills_open: Family<IntGauge, 1>,
     collapsed: Family<IntCounter, 1>,
+    taking: TakingFamilies,
 }
 
 impl SiteFamilies {
@@ -317,10 +333,12 @@ impl SiteFamilies {
                 ["site"],
             ),
             collapsed: per_site("shoal_requests_collapsed_total", "Requests that joined a fill of another."),
+            taking: TakingFamilies::new(registry),
         }
     }
 
     fn retain(&self, keep: impl Fn(&str) -> bool) {
+        self.taking.retain(&keep);
         let (one, two) = (|site: &[String; 1]| keep(&site[0]), |site: &[String; 2]| keep(&site[0]));
         self.requests.retain(|labels| keep(&labels[0]));
         self.response_bytes.retain(two);

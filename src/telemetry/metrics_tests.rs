@@ -1,4 +1,5 @@
 use super::*;
+use crate::telemetry::Label;
 use std::collections::HashSet;
 
 const VOCABULARY: Vocabulary = Vocabulary {
@@ -25,6 +26,9 @@ fn discriminants_follow_the_order_of_all() {
     for (position, class) in StatusClass::ALL.into_iter().enumerate() {
         assert_eq!(class as usize, position);
     }
+    for (position, ending) in crate::proto::swarm::Ending::ALL.iter().enumerate() {
+        assert_eq!(ending.position(), position);
+    }
     for (position, source) in Source::ALL.into_iter().enumerate() {
         assert_eq!(source as usize, position);
     }
@@ -50,6 +54,19 @@ fn all_label_sets_are_present_at_zero_from_the_start() {
         r#"shoal_tls_handshake_failures_total{reason="timeout"}"#,
         r#"shoal_config_reloads_total{result="failure"}"#,
         "shoal_access_log_dropped_total",
+        r#"shoal_swarm_lookups_total{answer="unreachable"}"#,
+        r#"shoal_swarm_leases_ended_total{ending="not_kept"}"#,
+        r#"shoal_swarm_requests_refused_total{reason="busy"}"#,
+        "shoal_swarm_lookup_duration_seconds_count",
+        r#"shoal_peer_given_bytes_total{kind="relayed"}"#,
+        r#"shoal_peer_requests_total{answer="not_stored"}"#,
+        r#"shoal_peer_requests_total{answer="refused"}"#,
+        r#"shoal_peer_taken_bytes_total{site="shop"}"#,
+        r#"shoal_peer_fetches_total{site="shop",kind="fresher"}"#,
+        r#"shoal_swarm_origin_fetches_total{site="shop",ground="off"}"#,
+        r#"shoal_peer_failures_total{kind="disputed"}"#,
+        "shoal_multi_holder_fills_total",
+        "shoal_peer_duplicate_bytes_total",
     ] {
         assert_eq!(value(&text, series), Some(0.0), "{series} in\n{text}");
     }
@@ -119,7 +136,7 @@ fn series_of_removed_sites_disappear_and_their_handles_stay_usable() {
     metrics.retain_sites(&["kept"]);
     gone.collapsed.inc();
     let text = metrics.encode();
-    assert!(!text.contains("gone"), "{text}");
+    assert!(!text.contains("site=\"gone\""), "{text}");
     assert_eq!(value(&text, r#"shoal_requests_collapsed_total{site="kept"}"#), Some(1.0));
 }
 

@@ -10,20 +10,26 @@ pub mod access;
 mod labels;
 mod links;
 pub mod logging;
+mod mesh;
 mod metrics;
 mod process;
 mod registry;
 mod request_id;
+mod supply;
+mod swarm;
 
 pub use access::{AccessLog, AccessRecord};
 pub use labels::{
-    HandshakeFailure, HttpVersion, Label, ListenerKind, Outcome, PeerRefusal, PerLabel, Shed, StatusClass,
-    StreamRefusal,
+    AskRefusal, Given, HandshakeFailure, HttpVersion, Label, ListenerKind, LookupAnswer, Outcome, PeerAnswer,
+    PeerRefusal, PerLabel, Shed, StatusClass, StreamRefusal,
 };
 pub use links::LinkMetrics;
+pub use mesh::MeshMetrics;
 pub use metrics::{CounterByReason, Entered, Metrics, NodeMetrics, SiteMetrics, Vocabulary, enter};
 pub use registry::Samples;
 pub use request_id::{RequestId, RequestIds};
+pub use supply::SupplyMetrics;
+pub use swarm::{FetchKind, PeerFailure, TakerMetrics, TakingMetrics};
 
 /// Content type of [`Metrics::encode`].
 pub const METRICS_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";

@@ -58,6 +58,7 @@ impl Node {
             clock: Clock::system(),
             device: Arc::new(FileDevice),
             resolver: Resolver::Fixed(Arc::default()),
+            seed: None,
         };
         let assembly = Assembly::build(loaded, surroundings, &control, None).await.unwrap();
         let front = assembly.front(spawner.clone());

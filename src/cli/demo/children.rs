@@ -45,7 +45,7 @@ pub(super) struct Children {
 }
 
 struct Running {
-    name: &'static str,
+    name: String,
     child: Child,
     complaints: Complaints,
 }
@@ -90,7 +90,7 @@ impl Children {
     /// If it cannot be started, ends, or is not ready in time; with what it said last.
     pub(super) async fn start(
         &mut self,
-        name: &'static str,
+        name: &str,
         arguments: &[impl AsRef<OsStr>],
     ) -> anyhow::Result<Announced> {
         let mut child = Command::new(&self.program)
@@ -104,7 +104,7 @@ impl Children {
             .with_context(|| format!("cannot start the {name}"))?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let complaints = Complaints::default();
-        self.list.push(Running { name, child, complaints: complaints.clone() });
+        self.list.push(Running { name: name.to_owned(), child, complaints: complaints.clone() });
         if let Some(stderr) = stderr {
             self.spawner.spawn(keep_last(stderr, complaints.clone()));
         }
@@ -119,6 +119,23 @@ impl Children {
             Ok(Err(error)) => Err(error.context(complaints.quoted(&format!("the {name} failed")).await)),
             Err(_) => bail!(complaints.quoted(&format!("the {name} was not ready in time")).await),
         }
+    }
+
+    /// Runs the program to its end.
+    ///
+    /// # Errors
+    /// If it cannot be started, fails, or takes too long; with what it said.
+    pub(super) async fn run(&self, arguments: &[&str]) -> anyhow::Result<()> {
+        let what = format!("`shoal {}`", arguments.join(" "));
+        let mut command = Command::new(&self.program);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let output = tokio::time::timeout(READY_LIMIT, command.kill_on_drop(true).output()).await;
+        let output = output.with_context(|| format!("{what} takes too long"))?;
+        let output = output.with_context(|| format!("cannot start {what}"))?;
+        if !output.status.success() {
+            bail!("{what} failed: {}", String::from_utf8_lossy(&output.stderr).trim_end());
+        }
+        Ok(())
     }
 
     /// Waits until any process ends by itself, and says which; safe to drop.

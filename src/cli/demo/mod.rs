@@ -1,17 +1,19 @@
-//! `shoal demo`: an origin, an edge and a workload on this machine, to be watched and browsed.
+//! `shoal demo`: an origin, one edge or a fleet, and a workload on this machine, to be watched and browsed.
 //!
-//! [`children`] runs `shoal origin` and `shoal run` as processes and ends them; the replay's engine
-//! asks the edge; [`table`] shows it live; [`summary`] has the figures. Everything written is in
-//! one temporary folder, removed at the end. Nothing here is part of a node: what the edge did is
-//! read from its answers, and what reached the origin from the origin's own counts.
+//! [`children`] runs `shoal origin` and `shoal run` as processes and ends them; [`edges`] says what with; the replay's
+//! engine asks the edges, a fleet with a flash [`crowd`] first; [`table`] shows it live; [`summary`] has the figures.
+//! Everything written is in one temporary folder, removed at the end. Nothing here is part of a node: what the edges
+//! did is read from their answers and metrics, and what reached the origin from the origin's own counts.
 
 mod children;
 mod counts;
+mod crowd;
+mod edges;
 mod folder;
 mod summary;
 mod table;
 
-use super::replay::engine::{Engine, Load};
+use super::replay::engine::{Engine, Load, Verify};
 use super::replay::report::Report;
 use super::replay::runtime;
 use super::replay::targets::Target;
@@ -19,8 +21,11 @@ use crate::clock::Clock;
 use crate::task::Spawner;
 use crate::workload::{Trace, generate};
 use anyhow::Context as _;
-use children::{Announced, Children};
+use children::Children;
+use counts::Metrics;
+use edges::Edge;
 use folder::Folder;
+use http::HeaderValue;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -46,16 +51,25 @@ const REQUESTS: usize = generate::REQUESTS_FITTED;
 /// The origin is as slow as a near one, so that the table shows what a hit is worth.
 const ORIGIN_DELAY_MS: &str = "5";
 
-/// Less than the workload, so that the disk has its part.
-const CACHE_MEMORY: &str = "64MiB";
-const CACHE_DISK: &str = "1GiB";
+/// What the origin of a fleet sends in a second, so that a flash crowd lasts long enough for all to come while the
+/// first fetch is in progress.
+const ORIGIN_RATE: &str = "67108864";
 
-/// Shows an edge at work: starts an origin and an edge, and asks the edge for a site's traffic.
+/// The site of a fleet, since what its edges share has one name at all of them.
+const FLEET_HOST: &str = "demo.example";
+
+/// Edges at most: each is a process.
+const EDGES_MAX: u16 = 32;
+
+/// Shows edges at work: starts an origin and one edge or several before it, and asks them for a site's traffic.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// How long to ask, such as 15s or 2m.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
     pub duration: Duration,
+    /// Edges; several are a fleet that fetches from one another, and are asked by a flash crowd first.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(EDGES_MAX)))]
+    pub edges: u16,
     /// Ask for what this trace asked for (`time id size` lines, plain or .xz).
     #[arg(long, value_name = "FILE", conflicts_with = "seed")]
     pub trace: Option<PathBuf>,
@@ -105,7 +119,8 @@ impl Stage {
 
     /// Everything between making the folder and ending the processes.
     async fn perform(&mut self, args: &Args, trace: Arc<Trace>, folder: &Path) -> anyhow::Result<ExitCode> {
-        let Some(started) = self.ending.unless(start(&mut self.children, folder)).await else {
+        let count = usize::from(args.edges);
+        let Some(started) = self.ending.unless(start(&mut self.children, folder, count)).await else {
             return Ok(ExitCode::FAILURE);
         };
         let place = started?;
@@ -123,10 +138,33 @@ impl Stage {
         Ok(if summary.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
-    /// Asks the edge for `duration`, or until the demo is to end.
+    /// Asks a fleet for one object at once, and all edges for `duration`, or until the demo is to end.
     async fn ask(&mut self, duration: Duration, trace: Arc<Trace>, place: &Place) -> anyhow::Result<Summary> {
-        let targets = vec![Target::resolve(&format!("http://{}", place.edge)).await?];
-        let load = Load { trace, targets, concurrency: CONCURRENCY, requests: None, verify: true };
+        let targets = place.targets().await?;
+        let crowd = if place.is_fleet() {
+            let report = self.play(crowd::load(targets.clone())?, duration, place).await?;
+            eprintln!("flash crowd  {} clients, {:.1} s", report.requests, report.seconds);
+            Some(report)
+        } else {
+            None
+        };
+        let load = Load { trace, targets, concurrency: CONCURRENCY, requests: None, verify: Verify::All };
+        let report = if self.ending.came { None } else { Some(self.play(load, duration, place).await?) };
+        let report = match (crowd, report) {
+            (Some(crowd), Some(report)) => report.after(&crowd),
+            (Some(report), None) | (None, Some(report)) => report,
+            (None, None) => anyhow::bail!("ended before anything was asked"),
+        };
+        let counts = counts::of_origin(place.origin).await.context("the origin does not tell its counts")?;
+        Ok(if place.is_fleet() {
+            Summary::of_fleet(report, counts, &place.metrics().await?)
+        } else {
+            Summary::new(report, counts)
+        })
+    }
+
+    /// Asks as `load` says until it is done, `duration` is over, or the demo is to end.
+    async fn play(&mut self, load: Load, duration: Duration, place: &Place) -> anyhow::Result<Report> {
         let engine = Engine::start(load, Clock::system(), &self.spawner);
         let mut table = Table::new(duration);
         let mut tick = tokio::time::interval(TABLE_EVERY);
@@ -136,7 +174,7 @@ impl Stage {
         tokio::pin!(over);
         loop {
             tokio::select! {
-                _ = tick.tick() => table.show(&engine, counts::fetch(place.origin).await.ok()),
+                _ = tick.tick() => table.show(&engine, counts::of_origin(place.origin).await.ok()),
                 () = &mut over => break,
                 () = engine.finished() => break,
                 () = self.ending.comes() => break,
@@ -146,8 +184,7 @@ impl Stage {
         engine.stop();
         // Requests in flight end within their deadlines; who does not want to wait says so again.
         self.ending.unless(engine.finished()).await;
-        let counts = counts::fetch(place.origin).await.context("the origin does not tell its counts")?;
-        Ok(Summary::new(Report::of(&engine), counts))
+        Ok(Report::of(&engine))
     }
 
     async fn end(&mut self) {
@@ -159,45 +196,75 @@ impl Stage {
 /// Where the processes listen.
 struct Place {
     origin: SocketAddr,
-    edge: SocketAddr,
-    metrics: Option<SocketAddr>,
+    /// At least one.
+    edges: Vec<Edge>,
 }
 
 impl Place {
+    const fn is_fleet(&self) -> bool {
+        self.edges.len() > 1
+    }
+
+    async fn targets(&self) -> anyhow::Result<Vec<Target>> {
+        let mut targets = Vec::with_capacity(self.edges.len());
+        for edge in &self.edges {
+            let target = Target::resolve(&format!("http://{}", edge.http)).await?;
+            let host = HeaderValue::from_static(FLEET_HOST);
+            targets.push(if self.is_fleet() { target.called(host) } else { target });
+        }
+        Ok(targets)
+    }
+
+    /// The metrics of all edges.
+    async fn metrics(&self) -> anyhow::Result<Vec<Metrics>> {
+        let mut all = Vec::with_capacity(self.edges.len());
+        for at in self.edges.iter().filter_map(|edge| edge.metrics) {
+            all.push(counts::metrics(at).await.context("an edge does not tell its metrics")?);
+        }
+        Ok(all)
+    }
+
     /// What to try while it is up.
     fn invitation(&self) -> String {
-        let (edge, origin) = (self.edge, self.origin);
-        let metrics = self.metrics.map_or(String::new(), |at| format!("  curl -s http://{at}/metrics\n"));
+        let origin = self.origin;
+        let tries = if self.is_fleet() { self.try_fleet() } else { self.try_edge() };
+        format!("{tries}  curl -s http://{origin}/-/stats\nCtrl-C ends it and removes all it wrote.\n")
+    }
+
+    fn try_edge(&self) -> String {
+        let (Edge { http: edge, metrics, .. }, origin) = (self.edges[0], self.origin);
+        let metrics = metrics.map_or(String::new(), |at| format!("  curl -s http://{at}/metrics\n"));
         format!(
             "\nThe edge is up at http://{edge}/ (its origin at http://{origin}/). Try:\n  \
              curl -sI http://{edge}/\n  \
              curl -s -o /dev/null -D - 'http://{edge}/obj/hello?size=1000000'\n  \
-             curl -s -o /dev/null -D - -r 0-99 http://{edge}/video.mp4\n  \
-             curl -s http://{origin}/-/stats\n{metrics}Ctrl-C ends it and removes all it wrote.\n"
+             curl -s -o /dev/null -D - -r 0-99 http://{edge}/video.mp4\n{metrics}"
         )
+    }
+
+    fn try_fleet(&self) -> String {
+        let mut text = format!("\nThe edges are up (their origin at http://{}/). Try:\n", self.origin);
+        for Edge { http, .. } in &self.edges {
+            text += &format!(
+                "  curl -s -o /dev/null -D - -H 'Host: {FLEET_HOST}' 'http://{http}/obj/hello?size=1000000'\n"
+            );
+        }
+        text.extend(self.edges[0].admin.map(|admin| format!("  shoal peers --admin {admin}\n")));
+        text.extend(self.edges[0].metrics.map(|at| format!("  curl -s http://{at}/metrics\n")));
+        text
     }
 }
 
-/// Starts the origin, then the edge before it.
-async fn start(children: &mut Children, folder: &Path) -> anyhow::Result<Place> {
-    let own = |name: &str| name.to_owned();
-    let loopback = || own("127.0.0.1:0");
-    let arguments = [own("origin"), own("--listen"), loopback(), own("--delay"), own(ORIGIN_DELAY_MS)];
+/// Starts the origin, then `count` edges before it.
+async fn start(children: &mut Children, folder: &Path, count: usize) -> anyhow::Result<Place> {
+    let mut arguments = vec!["origin", "--listen", "127.0.0.1:0", "--delay", ORIGIN_DELAY_MS];
+    if count > 1 {
+        arguments.extend(["--rate", ORIGIN_RATE]);
+    }
     let origin = children.start("origin", &arguments).await?.http()?;
-    let folder = folder.to_str().context("the temporary folder's path is not UTF-8")?;
-    let flags = [
-        ("--listen", loopback()),
-        ("--origin", format!("http://{origin}")),
-        ("--metrics", loopback()),
-        ("--cache-memory", own(CACHE_MEMORY)),
-        ("--cache-dir", own(folder)),
-        ("--cache-disk", own(CACHE_DISK)),
-        ("--access-log", own("off")),
-    ];
-    let mut arguments = vec![own("run")];
-    arguments.extend(flags.into_iter().flat_map(|(name, value)| [own(name), value]));
-    let edge: Announced = children.start("edge", &arguments).await?;
-    Ok(Place { origin, edge: edge.http()?, metrics: edge.at("metrics") })
+    let edges = edges::start(children, origin, folder, count).await?;
+    edges::meet(&edges).await?;
+    Ok(Place { origin, edges })
 }
 
 /// The signals that end the demo.

@@ -28,8 +28,29 @@ pub(crate) struct Load {
     pub(crate) concurrency: usize,
     /// The number of requests; the trace starts over when it ends. None: until stopped.
     pub(crate) requests: Option<u64>,
-    /// Check each byte.
-    pub(crate) verify: bool,
+    /// Whose bodies are checked, each byte.
+    pub(crate) verify: Verify,
+}
+
+/// Whose bodies are checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verify {
+    /// Nobody's; lengths are checked all the same.
+    Nobody,
+    /// Each worker's.
+    All,
+    /// Those of one worker in so many, where checking all would take more time than asking.
+    OneIn(usize),
+}
+
+impl Verify {
+    pub(super) const fn covers(self, worker: usize) -> bool {
+        match self {
+            Self::Nobody => false,
+            Self::All => true,
+            Self::OneIn(count) => worker.is_multiple_of(count),
+        }
+    }
 }
 
 /// A load in progress. Its tasks belong to the spawner it was started on.
@@ -73,8 +94,9 @@ impl Engine {
             tally: Mutex::new(Tally::new()),
         });
         let workers = spawner.child();
-        for _ in 0..load.concurrency.clamp(1, CONCURRENCY_MAX) {
-            let client = Client::new(Arc::new(Tcp), clock, shared.targets.list().len(), load.verify);
+        for worker in 0..load.concurrency.clamp(1, CONCURRENCY_MAX) {
+            let verify = load.verify.covers(worker);
+            let client = Client::new(Arc::new(Tcp), clock, shared.targets.list().len(), verify);
             workers.spawn(Worker { shared: shared.clone(), client }.run());
         }
         Self { shared, workers }

@@ -15,7 +15,8 @@ use crate::clock::Clock;
 use crate::task::Spawner;
 use crate::workload::{Trace, generate};
 use anyhow::Context as _;
-use engine::{CONCURRENCY_MAX, Engine, Load};
+use engine::{CONCURRENCY_MAX, Engine, Load, Verify};
+use http::HeaderValue;
 use indicatif::{ProgressBar, ProgressStyle};
 use report::Report;
 use std::io::{self, Write as _};
@@ -40,9 +41,14 @@ pub struct Args {
     /// Seed of the generated requests.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
-    /// Who is asked, in turn: `http://host:port`, the port optional. Several by commas.
+    /// Who is asked, in turn: `http://host:port`, the port optional. Several by commas or repetition; one that refuses
+    /// is left out until it accepts again, and what it was to be asked goes to the next.
     #[arg(long, value_name = "URL", value_delimiter = ',', required = true)]
     pub target: Vec<String>,
+    /// What the `Host` field says to each target: nodes of a fleet share what they are asked for under one name.
+    /// Default: the target's own host and port.
+    #[arg(long, value_name = "HOST")]
+    pub host: Option<HeaderValue>,
     /// Requests in flight at a time.
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=CONCURRENCY_MAX as i64))]
     pub concurrency: u16,
@@ -80,7 +86,11 @@ pub(crate) fn runtime() -> io::Result<tokio::runtime::Runtime> {
 async fn replay(args: Args, trace: Trace) -> anyhow::Result<ExitCode> {
     let mut targets = Vec::new();
     for url in &args.target {
-        targets.push(Target::resolve(url).await?);
+        let target = Target::resolve(url).await?;
+        targets.push(match &args.host {
+            Some(host) => target.called(host.clone()),
+            None => target,
+        });
     }
     let requests = trace.requests().len() as u64;
     let load = Load {
@@ -88,7 +98,7 @@ async fn replay(args: Args, trace: Trace) -> anyhow::Result<ExitCode> {
         targets,
         concurrency: usize::from(args.concurrency),
         requests: Some(requests),
-        verify: args.verify,
+        verify: if args.verify { Verify::All } else { Verify::Nobody },
     };
     let engine = Engine::start(load, Clock::system(), &Spawner::current());
     watch(&engine, requests).await;

@@ -76,7 +76,6 @@ impl Report {
 
     fn from_tally(tally: &Tally, elapsed: Duration) -> Self {
         let seconds = elapsed.as_secs_f64();
-        let per_s = |count: u64| if seconds > 0.0 { count as f64 / seconds } else { 0.0 };
         Self {
             requests: tally.requests,
             errors: tally.errors(),
@@ -88,8 +87,8 @@ impl Report {
             bytes: tally.bytes(),
             unique_bytes: 0,
             seconds,
-            requests_per_s: per_s(tally.requests),
-            bytes_per_s: per_s(tally.bytes()),
+            requests_per_s: per_s(tally.requests, seconds),
+            bytes_per_s: per_s(tally.bytes(), seconds),
             verdicts: Seen::ALL.iter().map(|seen| (seen.as_str(), tally.verdict(*seen))).collect(),
             served_bytes: Served::of(tally),
             latency: Latency::of(&tally.whole),
@@ -98,13 +97,50 @@ impl Report {
         }
     }
 
+    /// This run and an `earlier` one together. Latencies stay those of this run, whose requests may be of
+    /// another kind, and the objects of the two must differ.
+    pub(crate) fn after(mut self, earlier: &Self) -> Self {
+        self.requests += earlier.requests;
+        self.errors += earlier.errors;
+        self.error_kinds = self.error_kinds.plus(earlier.error_kinds);
+        self.mismatches += earlier.mismatches;
+        self.interrupted += earlier.interrupted;
+        self.retried += earlier.retried;
+        self.gave_up |= earlier.gave_up;
+        self.bytes += earlier.bytes;
+        self.unique_bytes += earlier.unique_bytes;
+        self.seconds += earlier.seconds;
+        self.requests_per_s = per_s(self.requests, self.seconds);
+        self.bytes_per_s = per_s(self.bytes, self.seconds);
+        for (seen, count) in &earlier.verdicts {
+            *self.verdicts.entry(seen).or_default() += count;
+        }
+        self.served_bytes = self.served_bytes.plus(earlier.served_bytes);
+        self.examples.splice(0..0, earlier.examples.iter().cloned());
+        self
+    }
+
     /// Whether nothing went wrong. Interruptions by a target's death are no failure.
     pub(crate) const fn passed(&self) -> bool {
         self.errors == 0 && self.mismatches == 0
     }
 }
 
+/// 0 in no time.
+fn per_s(count: u64, seconds: f64) -> f64 {
+    if seconds > 0.0 { count as f64 / seconds } else { 0.0 }
+}
+
 impl Served {
+    const fn plus(self, other: Self) -> Self {
+        Self {
+            memory: self.memory + other.memory,
+            disk: self.disk + other.disk,
+            peer: self.peer + other.peer,
+            origin: self.origin + other.origin,
+        }
+    }
+
     pub(crate) fn of(tally: &Tally) -> Self {
         Self {
             memory: tally.source_bytes(Source::Memory),

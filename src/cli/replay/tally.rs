@@ -80,6 +80,18 @@ pub(crate) struct Errors {
     pub(crate) timeout: u64,
 }
 
+impl Errors {
+    pub(crate) const fn plus(self, other: Self) -> Self {
+        Self {
+            unreachable: self.unreachable + other.unreachable,
+            no_answer: self.no_answer + other.no_answer,
+            status: self.status + other.status,
+            cut: self.cut + other.cut,
+            timeout: self.timeout + other.timeout,
+        }
+    }
+}
+
 /// Counts and latencies of finished requests.
 pub(crate) struct Tally {
     /// Requests that are finished, however.

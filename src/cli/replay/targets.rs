@@ -45,6 +45,11 @@ impl Target {
         let addr = found.next().with_context(|| format!("{name} has no address"))?;
         Ok(Self { addr, host })
     }
+
+    /// The same target, asked for another host.
+    pub(crate) fn called(self, host: HeaderValue) -> Self {
+        Self { host, ..self }
+    }
 }
 
 /// Who may be asked now.

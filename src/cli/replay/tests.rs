@@ -1,5 +1,6 @@
 //! The replay against origins and broken proxies on loopback.
 
+use super::engine::Verify;
 use super::*;
 use crate::cli::origin;
 use crate::net::{Listener, Stream, Tcp, Transport};
@@ -101,7 +102,7 @@ async fn run(targets: &[SocketAddr], concurrency: usize, spawner: &Spawner) -> R
         list.push(Target::resolve(&format!("http://{addr}")).await.unwrap());
     }
     let trace = Arc::new(Trace::from_requests(OBJECTS).unwrap());
-    let load = Load { trace, targets: list, concurrency, requests: Some(4), verify: true };
+    let load = Load { trace, targets: list, concurrency, requests: Some(4), verify: Verify::All };
     let engine = Engine::start(load, Clock::system(), spawner);
     engine.finished().await;
     Report::of(&engine)
@@ -139,6 +140,25 @@ async fn verdicts_and_latencies_are_reported() {
     for name in ["requests", "errors", "mismatches", "unique_bytes", "verdicts", "latency"] {
         assert!(!json[name].is_null(), "{name}");
     }
+}
+
+#[tokio::test]
+async fn two_runs_are_reported_together() {
+    let report = check(|_| Fault::None).await;
+    let earlier = check(at(0, Fault::Flip)).await;
+    let latency = report.latency.max_us;
+    let both = report.clone().after(&earlier);
+    assert_eq!((both.requests, both.mismatches, both.unique_bytes), (8, 1, 2 * report.unique_bytes));
+    assert_eq!((both.bytes, both.latency.max_us), (report.bytes + earlier.bytes, latency));
+    assert_eq!(both.verdicts.values().sum::<u64>(), 7);
+    assert_eq!(both.served_bytes.total(), both.bytes);
+    assert!(!both.passed() && both.examples == earlier.examples);
+}
+
+#[test]
+fn one_worker_in_so_many_checks_bodies() {
+    let covered = |verify: Verify| (0..21).filter(|worker| verify.covers(*worker)).count();
+    assert_eq!([Verify::Nobody, Verify::All, Verify::OneIn(10)].map(covered), [0, 21, 3]);
 }
 
 #[tokio::test]
@@ -202,7 +222,7 @@ async fn a_replay_without_any_target_ends() {
     let spawner = Spawner::current();
     let trace = Arc::new(Trace::from_requests(OBJECTS).unwrap());
     let target = Target::resolve(&format!("http://{}", refusing())).await.unwrap();
-    let load = Load { trace, targets: vec![target], concurrency: 2, requests: Some(4), verify: true };
+    let load = Load { trace, targets: vec![target], concurrency: 2, requests: Some(4), verify: Verify::All };
     let engine = Engine::start(load, Clock::simulated(crate::proto::time::Wall::default()), &spawner);
     engine.finished().await;
     let report = Report::of(&engine);
@@ -217,7 +237,7 @@ async fn a_stopped_replay_finishes_what_is_in_flight() {
     let addr = broken_proxy(&spawner, |_| Fault::None);
     let trace = Arc::new(Trace::from_requests(OBJECTS).unwrap());
     let target = Target::resolve(&format!("http://{addr}")).await.unwrap();
-    let load = Load { trace, targets: vec![target], concurrency: 1, requests: None, verify: true };
+    let load = Load { trace, targets: vec![target], concurrency: 1, requests: None, verify: Verify::All };
     let engine = Engine::start(load, Clock::system(), &spawner);
     while engine.tally(|tally| tally.requests) < 9 {
         tokio::task::yield_now().await;

@@ -10,6 +10,7 @@ mod listen;
 mod log;
 mod node;
 mod origin;
+mod peer;
 mod site;
 
 use super::model::Config;
@@ -39,6 +40,8 @@ pub(super) struct RawConfig {
     admin: admin::RawAdmin,
     /// Limits on clients.
     limits: limits::RawLimits,
+    /// The fleet. Off unless `listen` is set.
+    peer: peer::RawPeer,
     /// Logs.
     log: log::RawLog,
     /// Networks of load balancers and proxies in front of this node. Their `X-Forwarded-For` and
@@ -54,17 +57,18 @@ pub(super) fn validate(raw: RawConfig, tree: &Node) -> Result<Config, Vec<Mistak
     let mut check = Check { tree, mistakes: Vec::new() };
     let check_mut = &mut check;
     let policy = raw.cache.policy();
+    let node = raw.node.validate(check_mut);
     let config = Config {
-        node: raw.node.validate(check_mut),
-        sites: site::validate(raw.site, &policy, check_mut),
+        sites: site::validate(raw.site, &policy, node.roles, check_mut),
         cache: raw.cache.validate(check_mut),
         limits: raw.limits.validate(check_mut),
         trusted: raw.trusted_networks.into_iter().map(|network| network.0).collect(),
         metrics: raw.metrics.validate(),
         admin: raw.admin.validate(check_mut),
-        peer: None,
+        peer: raw.peer.validate(&node, check_mut),
         log: raw.log.validate(check_mut),
-        listen: raw.listen.validate(),
+        listen: raw.listen.validate(node.roles, check_mut),
+        node,
     };
     check_listeners(&config, check_mut);
     if check.mistakes.is_empty() { Ok(config) } else { Err(check.mistakes) }
@@ -104,7 +108,8 @@ impl Check<'_> {
 
 /// Listeners that need what nobody gave, or that stand on one another's address.
 fn check_listeners(config: &Config, check: &mut Check<'_>) {
-    if !config.listen.https.is_empty() && config.sites.iter().all(|site| site.tls.is_none()) {
+    let secure = config.node.roles.edge && !config.listen.https.is_empty();
+    if secure && config.sites.iter().all(|site| site.tls.is_none()) {
         check.mistake(
             "listen.https",
             "no site has a certificate: give `tls` in a site, or --tls-cert and --tls-key",

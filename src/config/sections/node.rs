@@ -3,6 +3,7 @@
 use super::Check;
 use crate::config::model::Node;
 use crate::config::scalar::Period;
+use crate::proto::swarm::Roles;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -19,10 +20,24 @@ pub(super) struct RawNode {
     name: String,
     /// Failure zone of the node, for choosing near peers.
     zone: Option<String>,
+    /// What the node does; both if it is told both. Default: edge.
+    roles: Vec<RawRole>,
     /// Worker threads. Default: the cores that the process may use.
     workers: usize,
     /// How long requests in progress may take to end when the node is asked to stop.
     drain_timeout: Period,
+}
+
+/// A part that a node plays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "Role")]
+enum RawRole {
+    /// Serves clients, and gives to other nodes what it has.
+    #[default]
+    Edge,
+    /// Keeps the directory of who has what, and says who asks the origin. Two are enough for a fleet.
+    Superpeer,
 }
 
 impl RawNode {
@@ -31,15 +46,21 @@ impl RawNode {
             (1..=63).contains(&name.len())
                 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
         };
+        let has = |role: RawRole| self.roles.contains(&role);
         let rule = "expected 1 to 63 letters, digits, `-`, `.` or `_`";
         check.require(is_name(&self.name), "node.name", rule);
         check.require(self.zone.as_deref().is_none_or(is_name), "node.zone", rule);
+        check.require(!self.roles.is_empty(), "node.roles", "expected \"edge\", \"superpeer\" or both");
         let range = 1..=WORKERS_MAX;
         check.require(range.contains(&self.workers), "node.workers", format!("expected 1 to {WORKERS_MAX}"));
         Node {
             name: self.name,
             zone: self.zone,
-            roles: crate::proto::swarm::Roles::EDGE,
+            roles: Roles {
+                // A node without any role is refused above, and not for the lack of sites too.
+                edge: self.roles.is_empty() || has(RawRole::Edge),
+                superpeer: has(RawRole::Superpeer),
+            },
             workers: self.workers,
             drain_timeout: self.drain_timeout.0,
         }

@@ -7,6 +7,7 @@ use crate::config::scalar::Period;
 use crate::proto::authority::{Authority, normal_host};
 use crate::proto::key::Scheme;
 use crate::proto::semantics::CachePolicy;
+use crate::proto::swarm::Roles;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -54,6 +55,8 @@ pub(super) struct RawSite {
     origin_tls_verify: bool,
     /// File with trust anchors in PEM for https origins, instead of the system's.
     origin_tls_ca: Option<PathBuf>,
+    /// Whether responses are shared in the fleet. If not, they never leave this node, and it never asks others for them.
+    peers: bool,
     /// What may be stored of this site.
     cache: RawPolicy,
     /// Rules for some paths, in order; the first match wins.
@@ -99,6 +102,8 @@ pub(super) struct RawRule {
     /// Whether requests with cookies may wait for one another's answer before one was seen to be
     /// cacheable.
     coalesce_cookies: bool,
+    /// As `peers` of the site, for these paths. Default: as the site says.
+    peers: Option<bool>,
 }
 
 /// Query parameters that are part of the cache key and sent to the origin. Set one of the two.
@@ -112,9 +117,21 @@ struct RawQuery {
     except: Option<Vec<String>>,
 }
 
-/// All sites; `base` is the policy of `[cache]`.
-pub(super) fn validate(raw: Vec<RawSite>, base: &CachePolicy, check: &mut Check<'_>) -> Vec<Arc<Site>> {
-    if raw.is_empty() {
+/// All sites; `base` is the policy of `[cache]`. A node that is no edge has none.
+pub(super) fn validate(
+    raw: Vec<RawSite>,
+    base: &CachePolicy,
+    roles: Roles,
+    check: &mut Check<'_>,
+) -> Vec<Arc<Site>> {
+    if !roles.edge && !raw.is_empty() {
+        check.mistake(
+            "site",
+            "a node that is no edge serves no site: add \"edge\" to node.roles, or leave sites and --origin out",
+        );
+        return Vec::new();
+    }
+    if roles.edge && raw.is_empty() {
         check.mistake(
             "site",
             "no site and no origin: give --origin http://127.0.0.1:8000, or a [[site]] with hosts and origins",
@@ -147,8 +164,8 @@ impl RawSite {
         let hosts = hosts.collect();
         let policy = self.cache.clone().over(base, &format!("{key}.cache"), check);
         let rules = self.rules.iter().enumerate();
-        let rules =
-            rules.map(|(index, rule)| rule.validate(&format!("{key}.rules[{index}]"), &policy, check));
+        let rules = rules
+            .map(|(index, rule)| rule.validate(&format!("{key}.rules[{index}]"), &policy, self.peers, check));
         let rules = rules.collect();
         let tls = self.tls.as_ref().and_then(|tls| tls.validate(&format!("{key}.tls"), check));
         Site {
@@ -156,6 +173,7 @@ impl RawSite {
             hosts,
             tls,
             policy,
+            peers: self.peers,
             rules,
             origin: self.origin_group(key, check).into(),
         }
@@ -229,7 +247,7 @@ impl RawTls {
 }
 
 impl RawRule {
-    fn validate(&self, key: &str, base: &CachePolicy, check: &mut Check<'_>) -> Rule {
+    fn validate(&self, key: &str, base: &CachePolicy, peers: bool, check: &mut Check<'_>) -> Rule {
         if let Err(what) = check_path(&self.path) {
             check.mistake(format!("{key}.path"), what);
         }
@@ -239,6 +257,7 @@ impl RawRule {
             policy: self.cache.clone().over(base, &format!("{key}.cache"), check),
             query: self.query.as_ref().and_then(|query| query.validate(&format!("{key}.query"), check)),
             coalesce_cookies: self.coalesce_cookies,
+            peers: self.peers.unwrap_or(peers),
         }
     }
 }

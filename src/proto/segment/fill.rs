@@ -16,6 +16,8 @@ pub struct Draft<'a> {
     pub kind: RecordKind,
     /// Whether it was on disk before.
     pub rewritten: bool,
+    /// Whether it is a head of which other nodes may be told.
+    pub shared: bool,
     /// Its identity.
     pub id: RecordId,
     /// The purge position of the fetch.
@@ -76,6 +78,7 @@ impl Fill {
         let header = RecordHeader {
             kind: draft.kind as u8,
             rewritten: draft.rewritten,
+            shared: draft.shared,
             length: draft.payload.len() as u32,
             sum: draft.sum,
             sequence,

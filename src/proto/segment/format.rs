@@ -7,7 +7,7 @@ use crate::proto::object::PurgePosition;
 /// Major version of the format.
 pub const MAJOR: u16 = 1;
 /// Minor version of the format.
-const MINOR: u16 = 0;
+const MINOR: u16 = 1;
 /// Bytes of a segment header.
 pub const SEGMENT_HEADER: usize = 64;
 /// Bytes before the first record.
@@ -24,6 +24,7 @@ const RECORD_MAGIC: [u8; 4] = *b"SREC";
 const TRAILER_MAGIC: [u8; 8] = *b"SHOALEND";
 const SUMMARY_KIND: u8 = 255;
 const REWRITTEN: u8 = 1;
+const SHARED: u8 = 2;
 
 /// The random identity of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -122,6 +123,8 @@ pub struct RecordHeader {
     pub(super) kind: u8,
     /// Whether reclaim wrote it again.
     pub rewritten: bool,
+    /// Whether it is a head of which other nodes may be told.
+    pub shared: bool,
     /// Bytes of the payload.
     pub length: u32,
     /// crc32c of the payload.
@@ -149,6 +152,7 @@ impl RecordHeader {
         Self {
             kind: SUMMARY_KIND,
             rewritten: false,
+            shared: false,
             length: u32::try_from(payload.len()).expect("a summary is shorter than its segment"),
             sum: crc32c::crc32c(payload),
             sequence,
@@ -167,7 +171,8 @@ impl RecordHeader {
     pub fn encode(&self, key: SegmentKey, offset: u32) -> [u8; RECORD_HEADER] {
         let mut bytes = [0; RECORD_HEADER];
         put(&mut bytes, 0, RECORD_MAGIC);
-        put(&mut bytes, 4, [self.kind, if self.rewritten { REWRITTEN } else { 0 }]);
+        let flags = if self.rewritten { REWRITTEN } else { 0 } | if self.shared { SHARED } else { 0 };
+        put(&mut bytes, 4, [self.kind, flags]);
         put(&mut bytes, 8, self.length.to_le_bytes());
         put(&mut bytes, 12, self.sum.to_le_bytes());
         put(&mut bytes, 16, self.sequence.to_le_bytes());
@@ -194,6 +199,7 @@ impl RecordHeader {
         Some(Self {
             kind,
             rewritten: flags & REWRITTEN != 0,
+            shared: flags & SHARED != 0,
             length: u32::from_le_bytes(take(bytes, 8)),
             sum: u32::from_le_bytes(take(bytes, 12)),
             sequence: u64::from_le_bytes(take(bytes, 16)),
@@ -295,11 +301,11 @@ mod tests {
 
     prop_compose! {
         fn header()(
-            kind: u8, rewritten: bool, length: u32, sum: u32, sequence: u64, position: u64,
+            kind: u8, rewritten: bool, shared: bool, length: u32, sum: u32, sequence: u64, position: u64,
             ids: [[u8; 16]; 3], index: u32, generation: u32, expiry: u32,
         ) -> RecordHeader {
             RecordHeader {
-                kind, rewritten, length, sum, sequence, position: PurgePosition(position),
+                kind, rewritten, shared, length, sum, sequence, position: PurgePosition(position),
                 id: RecordId { object: ObjectId(ids[0]), variant: VariantId(ids[1]), version: VersionId(ids[2]), index },
                 generation, expiry,
             }

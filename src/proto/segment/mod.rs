@@ -23,13 +23,17 @@
 //! ```text
 //!  0  4 magic "SREC"              32 16 object
 //!  4  1 kind                      48 16 variant
-//!  5  1 flags, bit 0: rewritten   64 16 version
+//!  5  1 flags                      64 16 version
 //!  6  2 zero                      80  4 index
 //!  8  4 length of the payload     84  4 generation of the segment
 //! 12  4 crc32c of the payload     88  4 expiry, seconds since the epoch
 //! 16  8 sequence                  92  4 crc32c of store identity, segment number, own offset,
 //! 24  8 purge position                  and 0..92
 //! ```
+//!
+//! Flags: bit 0 says that reclaim wrote the record again, bit 1 (since minor version 1), of a head, that
+//! other nodes may be told of the version. Without it they are not, so what older releases wrote stays
+//! here until its head is read.
 //!
 //! The sum of the header covers that of the payload, and both the place, so that headers can be
 //! scanned alone and a record in the wrong place or life is none. The store identity is random and

@@ -283,7 +283,8 @@ mod tests {
             let sum = crc32c::crc32c(&payload);
             let id = RecordId { index: sequence as u32, ..RecordId::default() };
             let (position, expiry) = (PurgePosition(1), 2);
-            let draft = Draft { kind, rewritten: false, id, position, expiry, sum, payload: &payload };
+            let draft =
+                Draft { kind, rewritten: false, shared: false, id, position, expiry, sum, payload: &payload };
             let place = fill.push(&mut bytes, draft, 10 + sequence as u64);
             let header = RecordHeader::decode(
                 bytes[place.offset as usize..].first_chunk().expect("it is there"),

@@ -61,7 +61,8 @@ impl Leader {
         let mut state = self.fill.state.lock();
         state.drop_consumed();
         let from = if pace == Pace::Fastest { state.fastest() } else { state.start };
-        if state.end - from.max(state.start) <= WINDOW_BYTES {
+        // A reader may wait for what is far ahead.
+        if state.end.saturating_sub(from.max(state.start)) <= WINDOW_BYTES {
             return Poll::Ready(());
         }
         state.leader = Some(cx.waker().clone());

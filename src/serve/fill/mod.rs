@@ -16,9 +16,11 @@
 //! The window keeps the bytes that readers have yet to take. A reader that falls out of it reads
 //! finished records from the store.
 
+mod follower;
 mod leader;
 mod reader;
 
+pub(super) use follower::{Followed, Follower};
 pub(super) use leader::{Leader, Pace};
 pub(super) use reader::{Outcome, Piece, Reader};
 
@@ -93,7 +95,7 @@ impl FillTable {
         if let Some((_, fill)) =
             shard.get(&object).and_then(|fills| fills.iter().find(|(key, _)| *key == Some(variant)))
         {
-            return match Reader::join(fill, false) {
+            return match Reader::join(fill, 0, false) {
                 Some(reader) => Joined::Follow(reader),
                 None => Joined::Alone,
             };
@@ -132,7 +134,7 @@ impl FillTable {
 
     fn lead(self: &Arc<Self>, fill: Arc<Fill>) -> (Leader, Reader) {
         self.open.fetch_add(1, Ordering::Relaxed);
-        let reader = Reader::join(&fill, true).expect("a new fill has room for its initiator");
+        let reader = Reader::join(&fill, 0, true).expect("a new fill has room for its initiator");
         (Leader { fill, table: Arc::clone(self), ended: false }, reader)
     }
 
@@ -221,6 +223,8 @@ struct State {
     hashes: Vec<[u8; 32]>,
     slots: Vec<Option<Slot>>,
     readers: usize,
+    /// Those among the readers who are peers.
+    followers: usize,
     leader: Option<Waker>,
 }
 
@@ -256,6 +260,7 @@ impl Fill {
             hashes: Vec::new(),
             slots: Vec::new(),
             readers: 0,
+            followers: 0,
             leader: None,
         };
         Self { object, doomed: AtomicBool::new(false), state: Mutex::new(state) }

@@ -41,19 +41,20 @@ pub enum Piece {
 
 /// The reading end of a fill; dropping it leaves the fill.
 pub struct Reader {
-    fill: Arc<Fill>,
+    pub(super) fill: Arc<Fill>,
     slot: usize,
     initiator: bool,
 }
 
 impl Reader {
-    pub(super) fn join(fill: &Arc<Fill>, initiator: bool) -> Option<Self> {
+    /// A reader from body offset `from` on. `None` if what is there is gone already, or there are too many.
+    pub(super) fn join(fill: &Arc<Fill>, from: u64, initiator: bool) -> Option<Self> {
         let mut state = fill.state.lock();
-        let started = match &state.phase {
-            Phase::Streaming(arriving) => state.start > 0 && !arriving.partial.starts_stored(),
+        let gone = match &state.phase {
+            Phase::Streaming(arriving) => state.start > from && !arriving.partial.starts_stored(),
             _ => false,
         };
-        if started || state.readers >= READERS_MAX {
+        if gone || state.readers >= READERS_MAX {
             return None;
         }
         state.readers += 1;
@@ -62,7 +63,7 @@ impl Reader {
             state.slots.push(None);
             state.slots.len() - 1
         });
-        state.slots[slot] = Some(Slot { cursor: 0, waker: None });
+        state.slots[slot] = Some(Slot { cursor: from, waker: None });
         drop(state);
         Some(Self { fill: Arc::clone(fill), slot, initiator })
     }
@@ -72,7 +73,8 @@ impl Reader {
         poll_fn(|cx| self.poll_outcome(cx)).await
     }
 
-    fn poll_outcome(&self, cx: &Context<'_>) -> Poll<Outcome> {
+    /// As [`outcome`](Self::outcome).
+    pub fn poll_outcome(&self, cx: &Context<'_>) -> Poll<Outcome> {
         let mut state = self.fill.state.lock();
         let outcome = match state.phase.clone() {
             Phase::Asking => {
@@ -119,9 +121,20 @@ impl Reader {
         }
     }
 
-    /// BLAKE3 of chunk `index`, once it is complete and checked.
-    pub fn chunk_hash(&self, index: u32) -> Option<[u8; 32]> {
-        self.fill.state.lock().hashes.get(index as usize).copied()
+    /// BLAKE3 of chunk `index`, once it is complete and checked; `None` if it never will be.
+    pub fn poll_chunk_hash(&self, index: u32, cx: &Context<'_>) -> Poll<Option<[u8; 32]>> {
+        let mut state = self.fill.state.lock();
+        let hash = state.hashes.get(index as usize).copied();
+        if hash.is_none() && matches!(state.phase, Phase::Streaming(_)) {
+            state.park(self.slot, cx);
+            return Poll::Pending;
+        }
+        Poll::Ready(hash)
+    }
+
+    /// Body bytes that have come so far.
+    pub fn received(&self) -> u64 {
+        self.fill.state.lock().end
     }
 
     /// Moves this reader to body offset `offset`, before its first read.

@@ -60,6 +60,8 @@ pub struct NewRecord {
     pub position: PurgePosition,
     /// Coarse expiry in seconds since the epoch, 0 if unknown; only advice for reclaim.
     pub expiry: u32,
+    /// Whether it is a head of which other nodes may be told.
+    pub shared: bool,
     /// The payload.
     pub payload: Bytes,
 }
@@ -80,6 +82,8 @@ pub struct Found {
     pub position: PurgePosition,
     /// Coarse expiry as written.
     pub expiry: u32,
+    /// Whether it is a head of which other nodes may be told; not if an older release wrote it.
+    pub shared: bool,
     /// For `Seal` records, the payload (they are small); else empty.
     pub payload: Bytes,
 }

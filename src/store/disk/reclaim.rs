@@ -98,6 +98,7 @@ impl Writer {
         let draft = Draft {
             kind,
             rewritten: true,
+            shared: entry.header.shared,
             id: entry.header.id,
             position: entry.header.position,
             expiry: entry.header.expiry,

@@ -316,6 +316,7 @@ fn to_found(entry: Entry) -> Option<Found> {
         sequence: header.sequence,
         position: header.position,
         expiry: header.expiry,
+        shared: header.shared,
         payload: if entry.kind == Some(RecordKind::Seal) { Bytes::from(entry.payload) } else { Bytes::new() },
     })
 }

@@ -132,6 +132,7 @@ impl Writer {
         let draft = Draft {
             kind,
             rewritten: false,
+            shared: record.shared,
             id: record.id,
             position: record.position,
             expiry: record.expiry,

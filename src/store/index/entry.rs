@@ -1,10 +1,11 @@
 //! What the index keeps of an object: a lean entry of fixed size if its one record on disk says all,
 //! else a full one.
 
-use crate::proto::key::{ObjectId, VariantId, VersionId};
+use crate::proto::key::{self, ObjectId, VariantId, VersionId};
 use crate::proto::object::{Head, PurgePosition};
 use crate::store::VaryList;
 use crate::store::body::Body;
+use crate::store::changelog::Name;
 use crate::store::disk::{Place, RecordId, RecordKind};
 use crate::store::memory::{MemoryKey, Tracked};
 use smallvec::SmallVec;
@@ -20,6 +21,19 @@ pub(in crate::store) const LEAN_COST: u64 = 64;
 const VARIANT_COST: u64 = 384;
 /// Estimated bytes of a slice that is on disk.
 const SLICE_COST: u64 = 16;
+/// Bytes of the hash of a chunk.
+const HASH_COST: u64 = 32;
+
+/// What is known of a head on disk without reading it.
+#[derive(Clone, Copy)]
+pub(in crate::store) struct UnreadHead {
+    pub(in crate::store) place: Place,
+    pub(in crate::store) position: PurgePosition,
+    /// Seconds since the epoch, 0 if unknown.
+    pub(in crate::store) expiry: u32,
+    /// Whether other nodes may be told of the version; not if that is not known.
+    pub(in crate::store) shared: bool,
+}
 
 /// An object that does not vary, whose one version is one record, on disk and not in memory. Its
 /// record is filed under [`lean_id`], so neither variant nor version need be known to read it.
@@ -28,7 +42,8 @@ pub(super) struct Lean {
     pub(super) object: ObjectId,
     segment: u32,
     offset: u32,
-    /// Length of the record; the top bit says whether it was asked for since it was written.
+    /// Length of the record; the top bit says whether it was asked for since it was written, the next
+    /// whether other nodes may be told of it.
     length: u32,
     position: u32,
     /// Seconds since the epoch, 0 if unknown.
@@ -36,26 +51,37 @@ pub(super) struct Lean {
 }
 
 const ACCESSED: u32 = 1 << 31;
+const SHARED: u32 = 1 << 30;
+const MARKS: u32 = ACCESSED | SHARED;
 
 impl Lean {
     /// `None` if a number does not fit.
-    pub(super) fn new(object: ObjectId, place: Place, position: PurgePosition, expiry: u32) -> Option<Self> {
-        let position = u32::try_from(position.0).ok()?;
-        let Place { segment, offset, length } = place;
-        (length & ACCESSED == 0).then_some(Self { object, segment, offset, length, position, expiry })
+    pub(super) fn new(object: ObjectId, head: &UnreadHead) -> Option<Self> {
+        let position = u32::try_from(head.position.0).ok()?;
+        let Place { segment, offset, length } = head.place;
+        let shared = if head.shared { SHARED } else { 0 };
+        let fits = length & MARKS == 0;
+        let (length, expiry) = (length | shared, head.expiry);
+        fits.then_some(Self { object, segment, offset, length, position, expiry })
     }
 
     pub(super) fn place(&self) -> Place {
-        Place { segment: self.segment, offset: self.offset, length: self.length & !ACCESSED }
+        Place { segment: self.segment, offset: self.offset, length: self.length & !MARKS }
     }
 
+    /// The record was written again, as it was.
     pub(super) fn set_place(&mut self, place: Place) {
         let Place { segment, offset, length } = place;
-        (self.segment, self.offset, self.length) = (segment, offset, length & !ACCESSED);
+        (self.segment, self.offset, self.length) = (segment, offset, length & !MARKS | self.length & SHARED);
     }
 
-    pub(super) fn position(&self) -> PurgePosition {
-        PurgePosition(u64::from(self.position))
+    pub(super) fn head(&self) -> UnreadHead {
+        UnreadHead {
+            place: self.place(),
+            position: PurgePosition(u64::from(self.position)),
+            expiry: self.expiry,
+            shared: self.length & SHARED != 0,
+        }
     }
 
     pub(super) fn touch(&mut self) {
@@ -101,6 +127,8 @@ pub(in crate::store) struct Variant {
     pub(in crate::store) head: Option<Arc<Head>>,
     pub(in crate::store) tracked: Option<Tracked>,
     pub(in crate::store) queued: bool,
+    /// Whether other nodes may be told of it: it is not personal, as far as is known.
+    pub(in crate::store) shared: bool,
     pub(in crate::store) place: Option<Place>,
     pub(in crate::store) seal: Option<Place>,
     pub(in crate::store) body: Option<Arc<Body>>,
@@ -142,7 +170,11 @@ impl Variant {
 
     /// Estimated bytes in the index, those of memory parts not counted.
     fn cost(&self) -> u64 {
-        VARIANT_COST + self.body.as_ref().map_or(0, |body| u64::from(body.slices()) * SLICE_COST)
+        let body = |body: &Arc<Body>| {
+            let hashes = body.hashes().map_or(0, |hashes| hashes.len() as u64);
+            u64::from(body.slices()) * SLICE_COST + hashes * HASH_COST
+        };
+        VARIANT_COST + self.body.as_ref().map_or(0, body)
     }
 }
 
@@ -154,29 +186,25 @@ impl Object {
     /// The object that a lean entry is about.
     pub(super) fn from_lean(lean: &mut Lean, number: u64) -> Self {
         let accessed = lean.take_accessed();
-        let mut object = Self::found(lean.object, lean.place(), (lean.position(), lean.expiry), number);
+        let mut object = Self::found(lean.object, &lean.head(), number);
         object.variants[0].accessed = accessed;
         object
     }
 
     /// An object of which one record on disk says all.
-    pub(super) fn found(
-        id: ObjectId,
-        place: Place,
-        (position, expiry): (PurgePosition, u32),
-        number: u64,
-    ) -> Self {
+    pub(super) fn found(id: ObjectId, head: &UnreadHead, number: u64) -> Self {
         let variant = Variant {
             // The variant of an object that does not vary is never asked for.
             id: VariantId::default(),
             edition: VersionId::default(),
             number,
-            position,
-            expiry,
+            position: head.position,
+            expiry: head.expiry,
             head: None,
             tracked: None,
             queued: false,
-            place: Some(place),
+            shared: head.shared,
+            place: Some(head.place),
             seal: None,
             body: None,
             accessed: false,
@@ -192,7 +220,8 @@ impl Object {
         if self.vary.is_some() || !variant.is_lean() || variant.head.is_some() {
             return None;
         }
-        let mut lean = Lean::new(self.id, variant.place?, variant.position, variant.expiry)?;
+        let Variant { position, expiry, shared, .. } = *variant;
+        let mut lean = Lean::new(self.id, &UnreadHead { place: variant.place?, position, expiry, shared })?;
         if variant.accessed {
             lean.touch();
         }
@@ -205,6 +234,11 @@ impl Object {
             Some(id) => self.variants.iter_mut().find(|variant| variant.id == id),
             None => self.variants.last_mut(),
         }
+    }
+
+    /// How other nodes are told of a variant. A lean entry does not know its own.
+    pub(super) fn name(id: ObjectId, varies: bool, variant: VariantId) -> Name {
+        (id, if varies { variant } else { key::variant(id, std::iter::empty()) })
     }
 
     pub(super) fn cost(&self) -> u64 {
@@ -226,7 +260,8 @@ mod tests {
         let (mut sum, mut weight) = (0.0, 0.0);
         for offset in 0..1u32 << 17 {
             let place = Place { segment: 0, offset, length: 1 };
-            let lean = Lean::new(ObjectId::default(), place, PurgePosition(0), 0).unwrap();
+            let head = UnreadHead { place, position: PurgePosition(0), expiry: 0, shared: true };
+            let lean = Lean::new(ObjectId::default(), &head).unwrap();
             table.insert_unique(hash(&lean), lean, hash);
             let count = table.len() as f64;
             // One doubling: from one growth of the table to the next.

@@ -7,13 +7,15 @@
 //! memory: most objects) or the full. It goes from one to the other as its parts come and go.
 
 mod entry;
+mod holdings;
 mod places;
 mod shard;
 
-pub(super) use entry::{SEAL_INDEX, Variant, lean_id};
+pub(super) use entry::{SEAL_INDEX, UnreadHead, Variant, lean_id};
 
-use super::body::{Body, Left};
-use super::disk::{Fate, Place, RecordId, RecordKind};
+use super::body::Body;
+use super::changelog::Changelog;
+use super::disk::{Place, RecordId, RecordKind};
 use super::filing::FillState;
 use super::forgotten::{Due, Forgotten};
 use super::memory::{MemoryKey, Tracked};
@@ -21,8 +23,10 @@ use super::usage::{Departure, IndexUsage, Inspected};
 use super::{MissReason, VaryList};
 use crate::clock::Clock;
 use crate::proto::key::{ObjectId, VariantId, VersionId};
-use crate::proto::object::{Head, PurgePosition};
+use crate::proto::object::Head;
+use entry::Object;
 use hashbrown::DefaultHashBuilder;
+use holdings::Walk;
 use parking_lot::{Mutex, MutexGuard};
 use shard::{Removed, Shard};
 use std::sync::Arc;
@@ -87,6 +91,9 @@ pub(super) struct Index {
     departures: [AtomicU64; Departure::ALL.len()],
     /// Objects that are no longer here but may be found on disk at the next start.
     pub(super) forgotten: Forgotten,
+    /// What other nodes are to be told of. Written under the lock of the shard that changes.
+    pub(super) changelog: Changelog,
+    walk: Walk,
 }
 
 impl Index {
@@ -100,11 +107,31 @@ impl Index {
             shard_cost_max: bytes / SHARDS as u64,
             departures: Default::default(),
             forgotten: Forgotten::default(),
+            changelog: Changelog::default(),
+            walk: Walk::default(),
         }
     }
 
     fn shard(&self, object: ObjectId) -> MutexGuard<'_, Shard> {
         self.shards[usize::from(object.0[15]) % SHARDS].lock()
+    }
+
+    /// The shard, to remove something from it.
+    fn shard_to_change(&self, object: ObjectId, removed: &mut Removed) -> MutexGuard<'_, Shard> {
+        let shard = self.shard(object);
+        // Under the lock: whoever begins to watch and then looks at this shard misses nothing.
+        removed.watched = self.changelog.is_on();
+        shard
+    }
+
+    /// Notes what was removed, under the lock of its shard.
+    fn log_removed(&self, removed: &Removed) {
+        removed.names.iter().for_each(|&name| self.changelog.note(name, None));
+    }
+
+    /// Seconds since the epoch.
+    pub(super) fn now_secs(&self) -> u32 {
+        u32::try_from(self.clock.now().wall.as_secs()).unwrap_or(0)
     }
 
     /// The next publication's number.
@@ -156,9 +183,10 @@ impl Index {
         variant: Variant,
         fill: Option<&FillState>,
     ) -> bool {
-        let mut removed = Removed::new();
+        let mut removed = Removed::default();
+        let there = variant.shared.then_some((vary.is_some(), variant.id, variant.expiry));
         let left_out = {
-            let mut shard = self.shard(object);
+            let mut shard = self.shard_to_change(object, &mut removed);
             if fill.is_some_and(FillState::is_superseded) {
                 return false;
             }
@@ -168,6 +196,10 @@ impl Index {
                 entry.filed = true;
             }
             self.shed(&mut shard, object, &mut removed);
+            self.log_removed(&removed);
+            if let Some((varies, id, expiry)) = there.filter(|_| removed.watched) {
+                self.changelog.note(Object::name(object, varies, id), Some(expiry));
+            }
             left_out
         };
         self.depart(Departure::Variants, left_out);
@@ -181,19 +213,19 @@ impl Index {
 
     /// Removes an object found on disk whose `Drop` was found after it.
     pub(super) fn unrestore(&self, object: ObjectId) {
-        let mut removed = Removed::new();
+        let mut removed = Removed::default();
         let mut shard = self.shard(object);
         shard.remove(&self.hasher, object, &mut removed);
         drop(shard);
     }
 
     /// Takes in a lean object found on disk, in place of what was known of it.
-    pub(super) fn restore_lean(&self, object: ObjectId, place: Place, position: PurgePosition, expiry: u32) {
-        let mut removed = Removed::new();
+    pub(super) fn restore_lean(&self, object: ObjectId, head: &UnreadHead) {
+        let mut removed = Removed::default();
         let mut shard = self.shard(object);
         // It may have been shed before this record of it was found; a lean entry is on disk anyway.
         self.forgotten.adopt(object);
-        shard.restore_lean(&self.hasher, object, place, (position, expiry), &mut removed);
+        shard.restore_lean(&self.hasher, object, head, &mut removed);
         self.shed(&mut shard, object, &mut removed);
         drop(shard);
     }
@@ -206,9 +238,13 @@ impl Index {
         if new.renewal.as_ref().is_some_and(|renewal| renewal.fill.is_superseded()) {
             return None;
         }
-        let swapped = shard.swap_head(&self.hasher, object, anchor, new, number);
+        let watched = self.changelog.is_on();
+        let swapped = shard.swap_head(&self.hasher, object, anchor, new, (number, watched));
+        if let Some((name, there)) = swapped.as_ref().and_then(|swapped| swapped.change) {
+            self.changelog.note(name, there);
+        }
         drop(shard);
-        swapped.map(|(number, _old)| number)
+        swapped.map(|swapped| swapped.number)
     }
 
     /// The identity of the head record of the version with that number.
@@ -265,9 +301,10 @@ impl Index {
 
     /// Forgets the version at `anchor`, for what was found out about it.
     pub(super) fn forget(&self, object: ObjectId, anchor: Anchor, departure: Departure) {
-        let mut removed = Removed::new();
-        let mut shard = self.shard(object);
+        let mut removed = Removed::default();
+        let mut shard = self.shard_to_change(object, &mut removed);
         if shard.forget(&self.hasher, object, anchor, &mut removed) {
+            self.log_removed(&removed);
             self.depart(departure, 1);
             self.note_absence(&mut shard, object, &removed);
         }
@@ -286,9 +323,10 @@ impl Index {
         departure: Departure,
         change: impl FnMut(&mut Variant) -> Option<bool>,
     ) {
-        let mut removed = Removed::new();
-        let mut shard = self.shard(object);
+        let mut removed = Removed::default();
+        let mut shard = self.shard_to_change(object, &mut removed);
         if shard.change(&self.hasher, object, change, &mut removed) {
+            self.log_removed(&removed);
             self.depart(departure, 1);
             self.note_absence(&mut shard, object, &removed);
         }
@@ -308,7 +346,7 @@ impl Index {
         if shard.cost <= self.shard_cost_max {
             return;
         }
-        let now = u32::try_from(self.clock.now().wall.as_secs()).unwrap_or(0);
+        let now = self.now_secs();
         while shard.cost > self.shard_cost_max {
             let Some((object, filed)) = shard.shed(&self.hasher, (newest, now), removed) else { return };
             self.depart(Departure::Index, 1);
@@ -320,9 +358,10 @@ impl Index {
 
     /// Removes all of the object, and keeps its fills in progress from becoming visible.
     pub(super) fn invalidate(&self, object: ObjectId) -> Invalidated {
-        let mut removed = Removed::new();
-        let mut shard = self.shard(object);
+        let mut removed = Removed::default();
+        let mut shard = self.shard_to_change(object, &mut removed);
         let found = shard.remove(&self.hasher, object, &mut removed);
+        self.log_removed(&removed);
         let fills: Vec<_> = shard.fills.get(&object).map(|fills| fills.to_vec()).unwrap_or_default();
         for fill in &fills {
             fill.supersede();
@@ -334,64 +373,6 @@ impl Index {
             self.depart(Departure::Invalidated, 1);
         }
         Invalidated { found, due, fills }
-    }
-
-    /// What becomes of a record whose segment is to be reused.
-    pub(super) fn fate(&self, kind: RecordKind, id: &RecordId, place: Place) -> Fate {
-        if kind == RecordKind::Slice {
-            return self.slice_fate(id, place);
-        }
-        let mut removed = Removed::new();
-        let mut shard = self.shard(id.object);
-        let (fate, left) = shard.fate(&self.hasher, kind, id, place, &mut removed);
-        drop(shard);
-        if !left {
-            self.depart(Departure::Reclaimed, 1);
-        }
-        fate
-    }
-
-    fn slice_fate(&self, id: &RecordId, place: Place) -> Fate {
-        let Some((body, keep)) = self.shard(id.object).body(&self.hasher, id) else { return Fate::Gone };
-        let (fate, left) = body.fate(id.index, place, keep);
-        if left == Left::Broken {
-            self.forget_edition(id.object, id.version, Departure::Reclaimed);
-        }
-        fate
-    }
-
-    /// A record is at another place now.
-    pub(super) fn moved(&self, id: &RecordId, from: Place, to: Place) {
-        let mut shard = self.shard(id.object);
-        if let Some((body, _)) = slice_of(id).and_then(|_| shard.body(&self.hasher, id)) {
-            drop(shard);
-            body.moved(id.index, from, to);
-        } else {
-            shard.moved(&self.hasher, id, from, to);
-        }
-    }
-
-    /// A record is no longer at `place`.
-    pub(super) fn lost(&self, id: &RecordId, place: Place) {
-        let kind = match id.index {
-            0 => RecordKind::Head,
-            SEAL_INDEX => RecordKind::Seal,
-            _ => RecordKind::Slice,
-        };
-        let mut shard = self.shard(id.object);
-        if let Some((body, _)) = slice_of(id).and_then(|_| shard.body(&self.hasher, id)) {
-            drop(shard);
-            if body.lost(id.index, place) == Left::Broken {
-                self.forget_edition(id.object, id.version, Departure::Reclaimed);
-            }
-            return;
-        }
-        let mut removed = Removed::new();
-        let left = shard.lose(&self.hasher, kind, id, place, &mut removed);
-        drop(shard);
-        if !left {
-            self.depart(Departure::Reclaimed, 1);
-        }
     }
 
     /// What is stored of the object.
@@ -455,13 +436,10 @@ pub(super) struct Renewal {
     pub(super) fill: Arc<FillState>,
 }
 
-fn slice_of(id: &RecordId) -> Option<u32> {
-    (id.index != 0 && id.index != SEAL_INDEX).then_some(id.index)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::object::PurgePosition;
 
     fn object(number: u32) -> ObjectId {
         ObjectId(*blake3::hash(&number.to_le_bytes()).as_bytes().first_chunk().unwrap())
@@ -473,7 +451,11 @@ mod tests {
         let index = Index::new(BOUND, Clock::system());
         let place = Place { segment: 1, offset: 64, length: 1000 };
         for number in 0..40_000 {
-            index.restore_lean(object(number), place, PurgePosition(number.into()), u32::MAX);
+            let position = PurgePosition(number.into());
+            index.restore_lean(
+                object(number),
+                &UnreadHead { place, position, expiry: u32::MAX, shared: true },
+            );
             // The first hundred are asked for all the time.
             assert!(matches!(index.probe(object(number % 100), None), Probe::OnDisk(_)), "{number}");
         }
@@ -492,11 +474,12 @@ mod tests {
         let index = Index::new(1 << 20, Clock::system());
         let place = Place { segment: u32::MAX, offset: u32::MAX, length: 1 << 20 };
         for position in [7, u64::from(u32::MAX) + 1] {
-            index.restore_lean(object(1), place, PurgePosition(position), 9);
+            let position = PurgePosition(position);
+            index.restore_lean(object(1), &UnreadHead { place, position, expiry: 9, shared: true });
             let Probe::OnDisk(located) = index.probe(object(1), None) else { panic!("on disk") };
             assert_eq!((located.place, located.id), (place, lean_id(object(1))));
             let inspected = &index.inspect(object(1))[0];
-            assert_eq!((inspected.position, inspected.expiry), (PurgePosition(position), 9));
+            assert_eq!((inspected.position, inspected.expiry), (position, 9));
         }
     }
 }

@@ -1,11 +1,79 @@
-//! What a shard answers and learns about the places of records, as the disk tier reuses segments.
+//! What the index answers and learns about the places of records, as the disk tier reuses segments.
 
-use super::entry::Variant;
+use super::Index;
+use super::entry::{SEAL_INDEX, Variant};
 use super::shard::{Removed, Shard};
-use crate::store::body::Body;
+use crate::store::body::{Body, Left};
 use crate::store::disk::{Fate, Place, RecordId, RecordKind};
+use crate::store::usage::Departure;
 use hashbrown::DefaultHashBuilder;
 use std::sync::{Arc, Weak};
+
+impl Index {
+    /// What becomes of a record whose segment is to be reused.
+    pub(in crate::store) fn fate(&self, kind: RecordKind, id: &RecordId, place: Place) -> Fate {
+        if kind == RecordKind::Slice {
+            return self.slice_fate(id, place);
+        }
+        let mut removed = Removed::default();
+        let mut shard = self.shard_to_change(id.object, &mut removed);
+        let (fate, left) = shard.fate(&self.hasher, kind, id, place, &mut removed);
+        self.log_removed(&removed);
+        drop(shard);
+        if !left {
+            self.depart(Departure::Reclaimed, 1);
+        }
+        fate
+    }
+
+    fn slice_fate(&self, id: &RecordId, place: Place) -> Fate {
+        let Some((body, keep)) = self.shard(id.object).body(&self.hasher, id) else { return Fate::Gone };
+        let (fate, left) = body.fate(id.index, place, keep);
+        if left == Left::Broken {
+            self.forget_edition(id.object, id.version, Departure::Reclaimed);
+        }
+        fate
+    }
+
+    /// A record is at another place now.
+    pub(in crate::store) fn moved(&self, id: &RecordId, from: Place, to: Place) {
+        let mut shard = self.shard(id.object);
+        if let Some((body, _)) = slice_of(id).and_then(|_| shard.body(&self.hasher, id)) {
+            drop(shard);
+            body.moved(id.index, from, to);
+        } else {
+            shard.moved(&self.hasher, id, from, to);
+        }
+    }
+
+    /// A record is no longer at `place`.
+    pub(in crate::store) fn lost(&self, id: &RecordId, place: Place) {
+        let kind = match id.index {
+            0 => RecordKind::Head,
+            SEAL_INDEX => RecordKind::Seal,
+            _ => RecordKind::Slice,
+        };
+        let mut removed = Removed::default();
+        let mut shard = self.shard_to_change(id.object, &mut removed);
+        if let Some((body, _)) = slice_of(id).and_then(|_| shard.body(&self.hasher, id)) {
+            drop(shard);
+            if body.lost(id.index, place) == Left::Broken {
+                self.forget_edition(id.object, id.version, Departure::Reclaimed);
+            }
+            return;
+        }
+        let left = shard.lose(&self.hasher, kind, id, place, &mut removed);
+        self.log_removed(&removed);
+        drop(shard);
+        if !left {
+            self.depart(Departure::Reclaimed, 1);
+        }
+    }
+}
+
+fn slice_of(id: &RecordId) -> Option<u32> {
+    (id.index != 0 && id.index != SEAL_INDEX).then_some(id.index)
+}
 
 impl Shard {
     /// The fate of a head or seal. Returns also whether the version is left.

@@ -1,10 +1,11 @@
 //! The tables of one shard, and the changes to them. Nothing here locks or waits.
 
-use super::entry::{LEAN_COST, Lean, Object, VARIANTS_MAX, Variant, lean_id};
+use super::entry::{LEAN_COST, Lean, Object, UnreadHead, VARIANTS_MAX, Variant, lean_id};
 use super::{Anchor, Located, NewHead, Probe};
 use crate::proto::key::{ObjectId, VariantId};
-use crate::proto::object::{Head, PurgePosition};
+use crate::proto::object::Head;
 use crate::store::body::Body;
+use crate::store::changelog::Name;
 use crate::store::disk::{Place, RecordId};
 use crate::store::filing::FillState;
 use crate::store::memory::Tracked;
@@ -19,19 +20,35 @@ use std::sync::{Arc, Weak};
 /// Buckets that the clock hand passes in search of an entry that was not asked for of late.
 const CLOCK_STEPS: usize = 64;
 
-/// A head that was replaced, to be dropped after the lock.
-pub(super) type OldHead = (Option<Arc<Head>>, Option<Tracked>);
+/// What a new head changed.
+pub(super) struct Swapped {
+    /// The version's number by now.
+    pub(super) number: u64,
+    /// What other nodes are to be told: that it is there, and when it is no longer fresh, or (`None`) that
+    /// it is no longer to be had.
+    pub(super) change: Option<(Name, Option<u32>)>,
+    /// The old head, to be dropped after the lock.
+    _old: (Option<Arc<Head>>, Option<Tracked>),
+}
 
 /// What was taken out of a shard, to be dropped after its lock.
+#[derive(Default)]
 pub(super) struct Removed {
     /// Whether the disk may know the object that was removed.
     pub(super) filed: bool,
+    /// Whether `names` are wanted.
+    pub(super) watched: bool,
+    /// What other nodes may know that is gone.
+    pub(super) names: SmallVec<[Name; 1]>,
     variants: SmallVec<[Variant; 1]>,
 }
 
 impl Removed {
-    pub(super) fn new() -> Self {
-        Self { filed: false, variants: SmallVec::new() }
+    fn name(&mut self, id: ObjectId, varies: bool, variants: &[Variant]) {
+        if self.watched {
+            let shared = variants.iter().filter(|variant| variant.shared);
+            self.names.extend(shared.map(|variant| Object::name(id, varies, variant.id)));
+        }
     }
 }
 
@@ -112,6 +129,7 @@ impl Shard {
         let mut entry = self.take(hasher, object, variant.number);
         entry.filed |= variant.queued || variant.place.is_some();
         let mut gone: SmallVec<[Variant; 1]> = SmallVec::new();
+        let varied = entry.vary.is_some();
         if entry.vary != vary {
             // Under another list, the identities of the variants mean something else.
             gone.append(&mut entry.variants);
@@ -128,6 +146,7 @@ impl Shard {
             left_out += 1;
         }
         entry.variants.push(variant);
+        removed.name(object, varied, &gone);
         self.retire(gone, removed);
         self.put(hasher, entry);
         left_out
@@ -137,28 +156,27 @@ impl Shard {
         &mut self,
         hasher: &DefaultHashBuilder,
         object: ObjectId,
-        place: Place,
-        (position, expiry): (PurgePosition, u32),
+        head: &UnreadHead,
         removed: &mut Removed,
     ) {
         self.remove(hasher, object, removed);
-        if let Some(lean) = Lean::new(object, place, position, expiry) {
+        if let Some(lean) = Lean::new(object, head) {
             self.insert_lean(hasher, lean);
             return;
         }
         // Its numbers are too large for a lean entry.
-        self.put(hasher, Box::new(Object::found(object, place, (position, expiry), 0)));
+        self.put(hasher, Box::new(Object::found(object, head, 0)));
     }
 
-    /// Returns what the new head took the place of.
+    /// Gives the version at `anchor` another head, if it is current.
     pub(super) fn swap_head(
         &mut self,
         hasher: &DefaultHashBuilder,
         object: ObjectId,
         anchor: Anchor,
         new: NewHead,
-        number: u64,
-    ) -> Option<(u64, OldHead)> {
+        (number, watched): (u64, bool),
+    ) -> Option<Swapped> {
         if !self.takes(hasher, object, anchor, &new) {
             return None;
         }
@@ -166,6 +184,8 @@ impl Shard {
         let variant = entry.variants.iter_mut().find(|variant| is_at(variant, anchor))?;
         variant.id = new.variant;
         variant.position = new.head.position;
+        let was_shared = std::mem::replace(&mut variant.shared, !new.head.personal);
+        let is_news = new.renewal.is_some() && variant.shared || variant.shared != was_shared;
         let old = (variant.head.replace(new.head), std::mem::replace(&mut variant.tracked, new.tracked));
         if let Some(renewal) = new.renewal {
             variant.number = number;
@@ -174,8 +194,11 @@ impl Shard {
             entry.filed |= renewal.queued;
         }
         let number = variant.number;
+        let there = variant.shared.then_some(variant.expiry);
+        let (varies, id) = (entry.vary.is_some(), variant.id);
+        let change = (watched && is_news).then(|| (Object::name(object, varies, id), there));
         self.put(hasher, entry);
-        Some((number, old))
+        Some(Swapped { number, change, _old: old })
     }
 
     /// Whether the version at `anchor` is current and, for a head read from disk, has none by now.
@@ -207,9 +230,10 @@ impl Shard {
         let Some((at, keep)) = answer else { return false };
         let mut entry = self.take(hasher, object, 0);
         if !keep {
-            let gone = entry.variants.remove(at);
+            let gone = SmallVec::from_iter([entry.variants.remove(at)]);
             removed.filed = entry.filed;
-            self.retire(SmallVec::from_iter([gone]), removed);
+            removed.name(object, entry.vary.is_some(), &gone);
+            self.retire(gone, removed);
         }
         self.put(hasher, entry);
         !keep
@@ -241,6 +265,7 @@ impl Shard {
         }
         let mut entry = self.take(hasher, object, 0);
         removed.filed |= entry.filed;
+        removed.name(object, entry.vary.is_some(), &entry.variants);
         self.retire(std::mem::take(&mut entry.variants), removed);
         true
     }
@@ -253,8 +278,9 @@ impl Shard {
         removed: &mut Removed,
     ) -> Option<(ObjectId, bool)> {
         let victim = self.victim(newest, now)?;
-        let mut gone = Removed::new();
+        let mut gone = Removed { watched: removed.watched, ..Removed::default() };
         self.remove(hasher, victim, &mut gone);
+        removed.names.append(&mut gone.names);
         removed.variants.append(&mut gone.variants);
         Some((victim, gone.filed))
     }
@@ -297,7 +323,7 @@ impl Shard {
             variant: None,
             version: None,
             vary: None,
-            position: lean.position(),
+            position: lean.head().position,
             expiry: lean.expiry,
             length: None,
             head: None,

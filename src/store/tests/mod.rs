@@ -4,6 +4,7 @@ mod gated_device;
 mod memory;
 mod model;
 mod on_disk;
+mod told;
 
 use super::*;
 use crate::proto::key::{self, CacheKey, KeyParts, Pin, Scheme};

@@ -2,6 +2,7 @@
 
 use super::gated_device::{Gate, GatedDevice};
 use super::*;
+use crate::store::index::Probe;
 
 const DISK: u64 = 64 * MIB;
 
@@ -10,7 +11,7 @@ fn folder() -> TempDir {
 }
 
 /// Waits until the disk has taken all that is queued.
-async fn written(store: &Store) {
+pub(super) async fn written(store: &Store) {
     while store.usage().disk.is_some_and(|disk| disk.queued > 0) {
         tokio::task::yield_now().await;
     }

@@ -20,12 +20,16 @@ use rustls::client::danger::ServerCertVerifier;
 use rustls::sign::{CertifiedKey, SigningKey};
 use rustls_pki_types::{CertificateDer, ServerName};
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How often certificate files are to be read again.
 const FILES_READ_EVERY: Duration = Duration::from_secs(60);
+/// Bytes of the file with the join token that are read.
+const TOKEN_FILE_BYTES_MAX: u64 = 4096;
 /// Characters of a peer's reason that are kept.
 const REASON_CHARS_MAX: usize = 200;
 
@@ -81,7 +85,7 @@ impl Identity {
                 Ok(identity)
             }
             Credentials::Token(path) => {
-                read_text(path)?;
+                read_token(path)?;
                 Self::enrolling(&ca, node_name, roles, Some(path.clone()))
             }
             Credentials::Authority { ca_key } => {
@@ -194,7 +198,7 @@ impl Identity {
     /// If its file cannot be read.
     pub fn token(&self) -> Result<String, ClusterError> {
         match &self.0.source {
-            Source::Enrolment { token: Some(path), .. } => Ok(read_text(path)?.trim().to_owned()),
+            Source::Enrolment { token: Some(path), .. } => read_token(path),
             _ => Ok(String::new()),
         }
     }
@@ -294,6 +298,14 @@ fn read_text(path: &Path) -> Result<String, ClusterError> {
         let source = std::io::Error::new(std::io::ErrorKind::InvalidData, error);
         CertificateProblem::Unreadable { path: path.to_owned(), source }.into()
     })
+}
+
+fn read_token(path: &Path) -> Result<String, ClusterError> {
+    let unreadable = |error| ClusterError::TokenFile { path: path.to_owned(), error };
+    let mut token = String::new();
+    let file = File::open(path).map_err(unreadable)?;
+    file.take(TOKEN_FILE_BYTES_MAX).read_to_string(&mut token).map_err(unreadable)?;
+    Ok(token.trim().to_owned())
 }
 
 /// A peer's words, fit for a log.

@@ -89,7 +89,8 @@ async fn an_empty_payload_is_read_as_such() {
     let disk = open_files(folder.path(), SMALL, &owner(0)).await.expect("the store opens");
     let (sender, receiver) = oneshot::channel();
     let (kind, id) = (RecordKind::Slice, id(1, 1));
-    let record = NewRecord { kind, id, position: PurgePosition(0), expiry: 0, payload: Bytes::new() };
+    let record =
+        NewRecord { kind, id, position: PurgePosition(0), expiry: 0, shared: false, payload: Bytes::new() };
     let done = move |result| sender.send(result).expect("the test waits");
     disk.append(record, done).await.expect("queued");
     let place = receiver.await.expect("told").expect("written");

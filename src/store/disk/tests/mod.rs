@@ -161,7 +161,14 @@ async fn begin(
             (RecordKind::Drop, RecordId { object, ..RecordId::default() }, Bytes::new())
         }
     };
-    let record = NewRecord { kind, id, position: PurgePosition(7), expiry: 9, payload };
+    let record = NewRecord {
+        kind,
+        id,
+        position: PurgePosition(7),
+        expiry: 9,
+        shared: kind == RecordKind::Head,
+        payload,
+    };
     let (sender, receiver) = oneshot::channel();
     let owner = Arc::clone(owner);
     let queued = disk

@@ -13,7 +13,14 @@ fn poll_once<T>(future: std::pin::Pin<&mut impl Future<Output = T>>) -> Poll<T> 
 }
 
 fn record(payload: Bytes) -> NewRecord {
-    NewRecord { kind: RecordKind::Slice, id: id(1, 1), position: PurgePosition(1), expiry: 0, payload }
+    NewRecord {
+        kind: RecordKind::Slice,
+        id: id(1, 1),
+        position: PurgePosition(1),
+        expiry: 0,
+        shared: false,
+        payload,
+    }
 }
 
 /// A store without a writer.
@@ -277,7 +284,8 @@ async fn seals_are_found_with_their_payload_and_all_fields_as_written() {
     for (index, kind) in [(0, RecordKind::Head), (1, RecordKind::Slice), (9, RecordKind::Seal)] {
         let place = put(&disk, &owner, id(1, index), u64::from(index), 2000).await;
         let bytes = if kind == RecordKind::Seal { payload(9, 2000) } else { Bytes::new() };
-        expected.push((kind, id(1, index), place, PurgePosition(7), 9, bytes));
+        let shared = kind == RecordKind::Head;
+        expected.push((kind, id(1, index), place, PurgePosition(7), 9, shared, bytes));
     }
     // Once as a tail, once by the summary.
     for _ in 0..2 {
@@ -292,6 +300,7 @@ async fn seals_are_found_with_their_payload_and_all_fields_as_written() {
                 record.place,
                 record.position,
                 record.expiry,
+                record.shared,
                 record.payload,
             ));
         });

@@ -1,0 +1,130 @@
+//! How a mesh comes up: who this node is, its endpoint, and the tasks around them.
+
+use super::directory::Service;
+use super::lease::Leases;
+use super::link::{LinkEvent, Links};
+use super::membership::{self, Told};
+use super::mesh::{MeshError, MeshStart, Requests};
+use super::node::Node;
+use super::resolve::Lookups;
+use super::seeds::Seeds;
+use super::session::{self, Sessions};
+use super::view::View;
+use super::{announce, directory, enrol, events, report};
+use crate::config::model::Peer;
+use crate::proto::swarm::Member;
+use crate::tls::cluster::Identity;
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+/// Questions of peers that wait to be answered; further ones are refused.
+const REQUESTS_MAX: usize = 1024;
+/// How long the names of superpeers, or of this node, may take to be resolved.
+const RESOLVE_LIMIT: Duration = Duration::from_secs(5);
+
+/// What a mesh consists of, as its owner sees it.
+pub(super) type Started = (Arc<Node>, mpsc::Sender<Told>, Requests);
+
+/// Loads the identity that the configuration names and starts with it.
+pub(super) async fn start(start: MeshStart) -> Result<Started, MeshError> {
+    let (peer, node) = (peer(&start)?, &start.config.node);
+    let identity = Identity::load(peer, &node.name, node.roles, start.clock.now().wall)?;
+    start_as(start, identity).await
+}
+
+/// Binds the endpoint and starts the tasks.
+pub(super) async fn start_as(start: MeshStart, identity: Identity) -> Result<Started, MeshError> {
+    let (peer, config) = (peer(&start)?.clone(), &start.config.node);
+    let me = Member {
+        id: identity.certified().id,
+        address: reached_at(&peer).await?,
+        name: config.name.as_str().into(),
+        zone: config.zone.as_deref().unwrap_or_default().into(),
+        roles: config.roles,
+        incarnation: u64::try_from(start.clock.now().wall.as_millis()).unwrap_or(0),
+    };
+    let (links, link_events) = Links::open(&start, identity, me)?;
+    let node = Arc::new(node_of(start, &peer, links));
+    let (membership, requests) = begin(&node, &peer, link_events);
+    tracing::info!(node = %node.me.id, address = %node.me.address, "listens for peers");
+    Ok((node, membership, requests))
+}
+
+fn peer(start: &MeshStart) -> Result<&Peer, MeshError> {
+    start.config.peer.as_ref().ok_or(MeshError::NoFleet)
+}
+
+fn node_of(start: MeshStart, peer: &Peer, links: Links) -> Node {
+    let me = links.me().clone();
+    let now = start.clock.mono();
+    let alone = View::new(&me, Vec::new(), VecDeque::new(), |_| None);
+    Node {
+        directory: me.roles.superpeer.then(|| Service::new(&me, peer.directory_max, now)),
+        me,
+        clock: start.clock,
+        spawner: start.spawner,
+        metrics: start.metrics,
+        inventory: start.inventory,
+        links,
+        views: watch::Sender::new(Arc::new(alone)),
+        sessions: Sessions::default(),
+        leases: Leases::default(),
+        lookups: Lookups::default(),
+        quarantine: Mutex::default(),
+        leaving: CancellationToken::new(),
+    }
+}
+
+/// Starts the tasks, all of which end with the spawner.
+fn begin(
+    node: &Arc<Node>,
+    peer: &Peer,
+    link_events: mpsc::Receiver<LinkEvent>,
+) -> (mpsc::Sender<Told>, Requests) {
+    let (told_tx, told_rx) = mpsc::channel(membership::TOLD_MAX);
+    let (requests_tx, requests_rx) = mpsc::channel(REQUESTS_MAX);
+    let spawner = &node.spawner;
+    spawner.spawn(events::run(node.clone(), link_events, told_tx.clone(), requests_tx));
+    spawner.spawn(membership::run(node.clone(), told_rx));
+    spawner.spawn(membership::look_for_seeds(node.clone(), Seeds::new(&peer.seeds), told_tx.clone()));
+    spawner.spawn(session::run(node.clone()));
+    spawner.spawn(announce::run(node.clone()));
+    spawner.spawn(directory::keep_time(node.clone()));
+    spawner.spawn(keep_certified(node.clone(), peer.seeds.clone()));
+    report::sample_into_metrics(node);
+    (told_tx, requests_rx)
+}
+
+/// Whoever has no certificate yet knows no superpeers but the seeds.
+async fn keep_certified(node: Arc<Node>, seeds: Vec<String>) {
+    let superpeers = async || {
+        let view = node.view();
+        let known = view.others().filter(|member| member.roles.superpeer).map(|member| member.address);
+        let mut known: Vec<_> = known.collect();
+        let resolved = tokio::time::timeout(RESOLVE_LIMIT, Seeds::new(&seeds).resolve()).await;
+        known.extend(resolved.unwrap_or_default());
+        known
+    };
+    enrol::keep_certified(node.links.clone(), superpeers).await;
+}
+
+/// The address that others are told.
+async fn reached_at(peer: &Peer) -> Result<SocketAddr, MeshError> {
+    let named = match &peer.advertise {
+        None => Some(peer.listen),
+        Some(place) => {
+            let seeds = Seeds::new(std::slice::from_ref(place));
+            let resolved = tokio::time::timeout(RESOLVE_LIMIT, seeds.resolve()).await;
+            // One that listens on an IPv4 address alone is not reached by IPv6.
+            let reached = |at: &SocketAddr| at.is_ipv4() || peer.listen.is_ipv6();
+            resolved.unwrap_or_default().into_iter().find(reached)
+        }
+    };
+    let said = || peer.advertise.clone().unwrap_or_else(|| peer.listen.to_string());
+    named.filter(|at| !at.ip().is_unspecified()).ok_or_else(|| MeshError::Advertise(said()))
+}

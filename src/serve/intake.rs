@@ -1,0 +1,144 @@
+//! The way of a body, wherever it comes from, into its fill and the store.
+
+use super::Node;
+use super::fill::{Arriving, Leader, Pace, WINDOW_BYTES};
+use super::lead::Asking;
+use super::leave::Leave;
+use crate::proto::relay::{Checker, RelayFault};
+use crate::proto::semantics;
+use crate::store::Filling;
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// Bytes after which readers are woken even while more bytes are at hand.
+const WAKE_BYTES: usize = 64 << 10;
+
+/// Why a fill ends before its body, as its readers are told.
+pub(super) type Broken = &'static str;
+
+/// A body on its way.
+pub(super) struct Intake {
+    pub(super) leader: Leader,
+    pub(super) arriving: Arc<Arriving>,
+    filling: Filling,
+    received: u64,
+    unwoken: usize,
+}
+
+impl Intake {
+    /// Opens the fill for readers; its bytes follow.
+    pub(super) fn begin(leader: Leader, arriving: Arc<Arriving>, filling: Filling) -> Self {
+        leader.stream(Arc::clone(&arriving));
+        Self { leader, arriving, filling, received: 0, unwoken: 0 }
+    }
+
+    /// Wakes the readers: no more bytes are at hand.
+    pub(super) fn wake(&mut self) {
+        self.leader.wake();
+        self.unwoken = 0;
+    }
+
+    /// Moves the next bytes into the window and the store. Readers are woken when 64 KiB have gathered.
+    ///
+    /// # Errors
+    /// If nobody wants them any more.
+    pub(super) async fn push(&mut self, bytes: Bytes) -> Result<(), Broken> {
+        if !self.leader.has_readers() && !worth_finishing(self.received, self.arriving.draft.length) {
+            return Err("abandoned by all readers");
+        }
+        self.received += bytes.len() as u64;
+        self.unwoken += bytes.len();
+        let pace = self.pace();
+        self.leader.push(bytes.clone(), pace).await;
+        if self.unwoken >= WAKE_BYTES {
+            self.wake();
+        }
+        self.filling.append(&bytes).await;
+        Ok(())
+    }
+
+    /// Moves the next bytes, which are the origin's, and notes for those who relay them what they hash to.
+    ///
+    /// # Errors
+    /// As for [`push`](Self::push), or if the body is longer than it said.
+    pub(super) async fn push_trusted(
+        &mut self,
+        bytes: Bytes,
+        checker: Option<&mut Checker>,
+    ) -> Result<(), Broken> {
+        self.push(bytes.clone()).await?;
+        let Some(checker) = checker else { return Ok(()) };
+        let leader = &self.leader;
+        checker.handle_trusted(&bytes, |good| leader.checked(good.end, good.hash)).map_err(length_is_wrong)
+    }
+
+    /// The origin has sent all that it has.
+    ///
+    /// # Errors
+    /// If the body has another length than it said.
+    pub(super) fn end_trusted(&self, checker: &mut Checker) -> Result<(), Broken> {
+        if let Some(last) = checker.handle_trusted_end().map_err(length_is_wrong)? {
+            self.leader.checked(last.end, last.hash);
+        }
+        Ok(())
+    }
+
+    /// The body failed.
+    pub(super) fn broken(self, why: Broken) {
+        self.leader.broken(self.arriving, why);
+    }
+
+    /// All has come: the version is put in the store, and the directory is told.
+    pub(super) async fn complete(self, node: &Node, asking: &Asking, leave: Leave) {
+        let Self { leader, arriving, filling, received, .. } = self;
+        if arriving.draft.length.is_some_and(|length| length != received) {
+            leave.failed();
+            return leader.broken(arriving, LENGTH);
+        }
+        // An invalidation from here on finds what is sealed, one before has doomed the fill.
+        if leader.is_doomed() {
+            leader.complete(arriving, None);
+            return leave.not_kept();
+        }
+        match filling.publish().await {
+            Err(_) => {
+                leader.complete(arriving, None);
+                leave.not_kept();
+            }
+            Ok((hit, filing)) => {
+                leader.complete(arriving, Some(hit.clone()));
+                leave.stored(asking, &hit, node.clock.now().wall);
+                if let Some(filing) = filing {
+                    filing.queue().await;
+                }
+            }
+        }
+    }
+
+    /// A laggard may be left behind if the bytes that it misses can be had elsewhere: from the store, or
+    /// from the origin by a range of the very same version (design §5).
+    fn pace(&self) -> Pace {
+        if !self.filling.is_lost() {
+            Pace::Free
+        } else if semantics::strong_etag(&self.arriving.draft.fields).is_some() {
+            Pace::Fastest
+        } else {
+            Pace::Slowest
+        }
+    }
+}
+
+const LENGTH: Broken = "body has not its stated length";
+
+const fn length_is_wrong(_: RelayFault) -> Broken {
+    LENGTH
+}
+
+/// Whether a body that nobody waits for any more is fetched to its end (design §5): it is small, or
+/// more than half of it has come.
+fn worth_finishing(received: u64, length: Option<u64>) -> bool {
+    match length {
+        Some(length) => length <= WINDOW_BYTES || received >= length / 2,
+        None => received <= WINDOW_BYTES,
+    }
+}
