@@ -157,6 +157,9 @@ impl Membership {
 pub(super) async fn look_for_seeds(node: Arc<Node>, seeds: Seeds, told: mpsc::Sender<Told>) {
     let mut views = node.views.subscribe();
     for round in 0_u64.. {
+        if node.leaving.is_cancelled() {
+            return;
+        }
         let resolved = tokio::time::timeout(SEEDS_RESOLVE_LIMIT, seeds.resolve()).await.unwrap_or_default();
         if !resolved.is_empty() && told.send(Told::Seeds(resolved)).await.is_err() {
             return;

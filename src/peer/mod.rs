@@ -12,6 +12,7 @@ mod events;
 mod exchange;
 mod frames;
 mod hello;
+mod identity;
 mod lease;
 mod link;
 mod members;

@@ -51,6 +51,11 @@ impl Lookups {
         (!recent.is_empty()).then(|| at(50).zip(at(99)))?
     }
 
+    /// A superpeer answered after so long, in time or not.
+    pub(super) fn note_answer(&self, took: Duration) {
+        self.times.lock().note_answer(took);
+    }
+
     fn limits(&self) -> Limits {
         self.times.lock().limits()
     }
@@ -171,7 +176,7 @@ fn put(node: &Arc<Node>, superpeer: NodeId, query: &Arc<Query>) -> oneshot::Rece
             let found = asked.unwrap_or(Err(AskError::Silent));
             if found.is_ok() {
                 let took = owner.clock.mono().saturating_duration_since(began);
-                owner.lookups.times.lock().note_answer(took);
+                owner.lookups.note_answer(took);
             }
             let found = found.ok().and_then(|finding| answer(&owner, superpeer, &query, finding));
             drop(answer_tx.send(found));

@@ -134,14 +134,17 @@ struct Queues {
     announcements: mpsc::Receiver<Announce>,
 }
 
-/// Keeps a session with each live superpeer, for ever.
+/// Keeps a session with each live superpeer, until this node leaves.
 pub(super) async fn run(node: Arc<Node>) {
     let mut views = node.views.subscribe();
     let mut kept = HashSet::new();
     let mut sessions = FuturesUnordered::new();
     loop {
+        if node.leaving.is_cancelled() && sessions.is_empty() {
+            return;
+        }
         let view = views.borrow_and_update().clone();
-        for superpeer in view.superpeers() {
+        for superpeer in view.superpeers().iter().filter(|_| !node.leaving.is_cancelled()) {
             let useful = *superpeer != node.me.id || node.me.roles.edge;
             if useful && kept.insert(*superpeer) {
                 sessions.push(keep(node.clone(), *superpeer));
@@ -152,6 +155,8 @@ pub(super) async fn run(node: Arc<Node>) {
                 kept.remove(&ended);
             }
             changed = views.changed() => if changed.is_err() { return },
+            // The sessions see it too, and end.
+            () = node.leaving.cancelled(), if sessions.is_empty() => {}
         }
     }
 }
