@@ -7,6 +7,7 @@ mod identity;
 mod link;
 mod members;
 mod mesh;
+mod seeds;
 
 pub use exchange::{AskError, Exchange};
 pub use mesh::{Answer, Blame, Inventory, Lease, Mesh, MeshError, MeshStart, PeerRequest, Requests};
