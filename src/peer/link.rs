@@ -222,6 +222,7 @@ impl Links {
     }
 
     /// Closes all connections in order; nothing can be dialled or accepted after. Bounded in time.
+    #[cfg(test)]
     pub(super) async fn close(&self) {
         self.0.close().await;
     }

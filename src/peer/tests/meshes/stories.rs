@@ -207,8 +207,9 @@ async fn everyone_finds_the_same_home_and_it_is_asked_over_a_stream() {
         assert!(edge.mesh.node.view().superpeers() == [superpeer.id()]);
     }
     for n in 0..20 {
-        let homes =
-            edges.each_ref().map(|edge| edge.mesh.home(object(n)).map_or(edge.id(), |home| home.node));
+        let homes = edges
+            .each_ref()
+            .map(|edge| edge.mesh.home(object(n)).map_or_else(|| edge.id(), |home| home.node));
         assert_eq!(homes[0], homes[1]);
         assert_eq!(homes[0], homes[2]);
     }
@@ -282,6 +283,7 @@ async fn the_report_names_members_sessions_and_lookups() {
     assert!(report["members"][0]["bytes_sent"].as_u64() > Some(0));
     assert!(report["members"][0]["round_trip_ms"].as_f64() > Some(0.0));
     assert_eq!(report["superpeers"][0]["session"], "standing");
+    assert_eq!(report["connections"], 1);
     assert_eq!(report["directory"], serde_json::Value::Null);
     assert_eq!((&report["leases_open"], &report["lookups"]["answers"]["lease"]), (&1.into(), &1.into()));
     assert!(report["lookups"]["p99_ms"].as_f64() > Some(0.0));
