@@ -142,15 +142,16 @@ impl Shared {
 
     /// Hands an event to the mesh, unless too many wait there already.
     fn pass_on(&self, event: Option<LinkEvent>) {
-        match event.map(|event| self.events.try_send(event)) {
-            None | Some(Ok(())) => {}
-            Some(Err(TrySendError::Full(event) | TrySendError::Closed(event))) => match event {
-                LinkEvent::Asked { exchange, .. } => {
-                    self.refuse(exchange, StreamRefusal::Busy);
-                }
-                LinkEvent::Datagram { .. } => self.metrics.node.links.datagrams_dropped.inc(),
-                LinkEvent::Up(_) | LinkEvent::Down(_) => {}
-            },
+        let Some(event) = event else { return };
+        let Err(TrySendError::Full(event) | TrySendError::Closed(event)) = self.events.try_send(event) else {
+            return;
+        };
+        match event {
+            LinkEvent::Asked { exchange, .. } => {
+                self.refuse(exchange, StreamRefusal::Busy);
+            }
+            LinkEvent::Datagram { .. } => self.metrics.node.links.datagrams_dropped.inc(),
+            LinkEvent::Up(_) | LinkEvent::Down(_) => {}
         }
     }
 

@@ -36,6 +36,7 @@ const STREAM_LIMIT: Duration = Duration::from_secs(1);
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
 /// What happens on connections. The channel is bounded; its reader must keep up.
+#[expect(clippy::large_enum_variant, reason = "most events are of the large variant")]
 pub(super) enum LinkEvent {
     /// A connection stands, and hellos were exchanged: whoever dialled. May come again for a node that is up.
     Up(Link),

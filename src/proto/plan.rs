@@ -262,3 +262,30 @@ fn filled_step(facts: &Facts, filled: Filled, stale: bool) -> Step {
         Filled::Failed => Step::Fail,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{HeaderMap, Method};
+
+    #[test]
+    fn only_who_began_a_fill_from_a_peer_has_it_from_the_peer() {
+        let facts = Facts {
+            request: RequestFacts::parse(&Method::GET, &HeaderMap::new()),
+            head: false,
+            far_range: false,
+            uncacheable: false,
+            shareable: true,
+            replans: 1,
+        };
+        for (collapsed, source, verdict) in [
+            (false, Source::Origin, Verdict::Origin),
+            (false, Source::Peer, Verdict::Peer),
+            (true, Source::Origin, Verdict::HitCollapsed),
+            (true, Source::Peer, Verdict::HitCollapsed),
+        ] {
+            let filled = Filled::Streaming { collapsed, source };
+            assert_eq!(next(&facts, Event::Filled { filled, stale: false }), Step::DeliverFill(verdict));
+        }
+    }
+}

@@ -121,6 +121,19 @@ fn the_origin_proves_what_a_lost_peer_had_sent() {
 }
 
 #[test]
+fn the_origin_closes_a_chunk_whose_hash_a_lost_peer_did_not_send() {
+    let truth = body(CHUNK + 3);
+    let mut checker = Checker::new(None);
+    checker.handle_data(&truth[..CHUNK]).unwrap();
+    let mut good = Vec::new();
+    checker.handle_trusted(&truth[CHUNK..], |checked| good.push(checked)).unwrap();
+    good.extend(checker.handle_trusted_end().unwrap());
+    assert_eq!(good.len(), 2);
+    assert_eq!(good[0], Checked { end: CHUNK_SIZE, hash: hash(&truth[..CHUNK]) });
+    assert_eq!(Checker::new(Some(3)).handle_trusted(&[0; 4], |_| ()), Err(RelayFault::TooLong));
+}
+
+#[test]
 fn a_chunk_is_judged_by_its_own_hash_first() {
     let (bytes, other) = (&b"abc"[..], hash(b"other"));
     assert_eq!(judge([bytes], &hash(bytes), &hash(bytes)), Judgement::Good);

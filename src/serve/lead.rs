@@ -2,7 +2,7 @@
 //! request, its classification, and the way of the body.
 
 use super::deliver::Failure;
-use super::fill::{Arriving, Leader};
+use super::fill::{Arriving, Leader, Under};
 use super::intake::{Broken, Intake};
 use super::leave::Leave;
 use super::{Node, Worker, seek};
@@ -115,6 +115,10 @@ pub(super) async fn from_origin(worker: Arc<Worker>, mut asking: Asking, leader:
         Ok((fetched, Classified::Refresh(hit))) => {
             let (hit, not) = refresh(&worker, &asking, &hit, fetched).await;
             leave.validated(&asking, &hit, not, worker.node.clock.now().wall);
+            if worker.node.mesh.is_some() {
+                // Whoever waits is to know that the origin itself said so.
+                leader.under(Under::Origin);
+            }
             leader.refreshed(hit);
         }
         Ok((fetched, Classified::Store(storable))) => {

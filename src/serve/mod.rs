@@ -348,7 +348,8 @@ impl Cached {
             Outcome::Refreshed(hit) => {
                 // Decided, since the fill has ended.
                 let under = reader.poll_under(&Context::from_waker(Waker::noop()));
-                self.notes.from_peer = under == Poll::Ready(Under::Peer);
+                let in_fleet = self.exchange.worker.node.mesh.is_some();
+                self.notes.from_peer = in_fleet && under != Poll::Ready(Under::Origin);
                 let reuse = self.judge(&hit);
                 self.found = Some((hit, reuse));
                 self.filled(Filled::Refreshed { collapsed }, Fetching::Nothing)

@@ -72,6 +72,7 @@ struct Shared {
     gave_up: AtomicBool,
     /// Which objects were asked for, and the sum of their sizes.
     asked: Vec<AtomicBool>,
+    unique_objects: AtomicU64,
     unique_bytes: AtomicU64,
     tally: Mutex<Tally>,
 }
@@ -90,6 +91,7 @@ impl Engine {
             stopped: CancellationToken::new(),
             gave_up: AtomicBool::new(false),
             asked,
+            unique_objects: AtomicU64::new(0),
             unique_bytes: AtomicU64::new(0),
             tally: Mutex::new(Tally::new()),
         });
@@ -119,6 +121,10 @@ impl Engine {
     }
 
     /// The sum of sizes over the distinct objects asked for so far.
+    pub(crate) fn unique_objects(&self) -> u64 {
+        self.shared.unique_objects.load(Relaxed)
+    }
+
     pub(crate) fn unique_bytes(&self) -> u64 {
         self.shared.unique_bytes.load(Relaxed)
     }
@@ -149,6 +155,7 @@ impl Shared {
         let object = self.trace.objects()[object_number];
         let asked = &self.asked[object_number];
         if !asked.load(Relaxed) && !asked.swap(true, Relaxed) {
+            self.unique_objects.fetch_add(1, Relaxed);
             self.unique_bytes.fetch_add(object.size, Relaxed);
         }
         Some((number, object))

@@ -30,6 +30,8 @@ pub(crate) struct Report {
     pub(crate) bytes: u64,
     /// The sum of sizes over the distinct (id, size) asked for.
     pub(crate) unique_bytes: u64,
+    /// Distinct (id, size) asked for.
+    pub(crate) unique_objects: u64,
     pub(crate) seconds: f64,
     pub(crate) requests_per_s: f64,
     pub(crate) bytes_per_s: f64,
@@ -69,9 +71,10 @@ pub(crate) struct Latency {
 impl Report {
     /// The figures of `engine` so far.
     pub(crate) fn of(engine: &Engine) -> Self {
-        let (unique_bytes, gave_up, elapsed) = (engine.unique_bytes(), engine.gave_up(), engine.elapsed());
+        let (unique_bytes, unique_objects) = (engine.unique_bytes(), engine.unique_objects());
+        let (gave_up, elapsed) = (engine.gave_up(), engine.elapsed());
         let report = engine.tally(|tally| Self::from_tally(tally, elapsed));
-        Self { unique_bytes, gave_up, ..report }
+        Self { unique_bytes, unique_objects, gave_up, ..report }
     }
 
     fn from_tally(tally: &Tally, elapsed: Duration) -> Self {
@@ -86,6 +89,7 @@ impl Report {
             gave_up: false,
             bytes: tally.bytes(),
             unique_bytes: 0,
+            unique_objects: 0,
             seconds,
             requests_per_s: per_s(tally.requests, seconds),
             bytes_per_s: per_s(tally.bytes(), seconds),
@@ -109,6 +113,7 @@ impl Report {
         self.gave_up |= earlier.gave_up;
         self.bytes += earlier.bytes;
         self.unique_bytes += earlier.unique_bytes;
+        self.unique_objects += earlier.unique_objects;
         self.seconds += earlier.seconds;
         self.requests_per_s = per_s(self.requests, self.seconds);
         self.bytes_per_s = per_s(self.bytes, self.seconds);

@@ -18,8 +18,8 @@ const EXPECTED: &str = "expected an address or a name with its port, as in \"10.
 pub(super) struct RawPeer {
     /// UDP address on which other nodes connect to this one, and from which it connects to them.
     listen: Option<Address>,
-    /// `host:port` by which others reach this node, if it is not `listen`: behind NAT, or with a container's address.
-    /// Default: what they see.
+    /// `host:port` by which others reach this node, if it is not `listen`: in a container, behind NAT, or with `listen`
+    /// on all addresses. Default: `listen`.
     advertise: Option<String>,
     /// `host:port` of some other nodes, superpeers at best: the rest is learned from them. All addresses of a name
     /// count; a name that begins with `_` is looked up as SRV and has no port.

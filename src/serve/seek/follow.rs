@@ -10,6 +10,7 @@ use super::swarm::{Listener, Swarm};
 use super::{Found, Given, Left, Seeker, Trouble};
 use crate::peer::AskError;
 use crate::proto::key::VersionId;
+use crate::proto::object::layout::CHUNK_SIZE;
 use crate::proto::plan::FetchReason;
 use crate::proto::relay::{Checked, Checker, ChunkHash, RelayFault};
 use crate::proto::seek::{Event, Ground};
@@ -33,6 +34,8 @@ pub(super) struct Taking<S> {
     pub(super) version: VersionId,
     /// The hashes of all chunks, if a peer had the version stored.
     pub(super) listed: Vec<ChunkHash>,
+    /// Bytes that the present source sends once more.
+    repeated: usize,
 }
 
 /// Where the next bytes come from.
@@ -63,6 +66,7 @@ pub(super) async fn take<S: Swarm>(seeker: Seeker<S>, leader: Leader, given: Giv
         version: arriving.draft.version,
         intake: Intake::begin(leader, arriving, filling),
         listed: version.hashes,
+        repeated: 0,
         seeker,
     };
     let came = async {
@@ -94,7 +98,7 @@ impl<S: Swarm> Taking<S> {
         loop {
             match source {
                 From::Origin(leave) => {
-                    self.from_origin(leave.ground).await?;
+                    self.end_at_origin(leave.ground).await?;
                     return Ok(leave);
                 }
                 From::Peer(listener, node) => {
@@ -107,13 +111,15 @@ impl<S: Swarm> Taking<S> {
         }
     }
 
-    /// Finds who has the rest, from the next byte on.
+    /// Finds who has the rest, from the next byte on. If a chunk is open, its last byte is asked for once
+    /// more, since the hash of a chunk follows only a byte of it.
     async fn resume(&mut self) -> From<S::Frames> {
         self.checker.change_source();
+        self.repeated = usize::from(self.checker.offset() > self.checker.checked());
         let left = Left {
             version: self.version,
             length: self.intake.arriving.draft.length,
-            from: self.checker.offset(),
+            from: self.checker.offset() - self.repeated as u64,
         };
         match self.seeker.find(&self.intake.leader, Event::Lost, Some(&left)).await {
             Found::Rest(listener, node) => From::Peer(listener, node),
@@ -166,7 +172,13 @@ impl<S: Swarm> Taking<S> {
     }
 
     /// Hands on bytes whose chunk is not complete yet.
-    async fn push_live(&mut self, bytes: Bytes) -> Result<Result<(), RelayFault>, Broken> {
+    async fn push_live(&mut self, mut bytes: Bytes) -> Result<Result<(), RelayFault>, Broken> {
+        let repeated = self.repeated.min(bytes.len());
+        drop(bytes.split_to(repeated));
+        self.repeated -= repeated;
+        if bytes.is_empty() {
+            return Ok(Ok(()));
+        }
         if let Err(fault) = self.checker.handle_data(&bytes) {
             return Ok(Err(fault));
         }
@@ -182,7 +194,7 @@ impl<S: Swarm> Taking<S> {
 
     /// A chunk was found good; it must also be what the list says, if there is one.
     fn agree(&self, Checked { end, hash }: Checked) -> Result<(), Trouble> {
-        let index = end.div_ceil(crate::proto::object::layout::CHUNK_SIZE).saturating_sub(1);
+        let index = end.div_ceil(CHUNK_SIZE).saturating_sub(1);
         let listed = usize::try_from(index).ok().and_then(|index| self.listed.get(index));
         if listed.is_some_and(|listed| *listed != hash) {
             return Err(Trouble::Disputed);
@@ -211,7 +223,7 @@ impl<S: Swarm> Taking<S> {
 
     /// Takes the rest from the origin, by range of the very same version. What a lost peer had sent of
     /// the chunk that is open is asked for once more, since nobody vouches for it.
-    async fn from_origin(&mut self, ground: Ground) -> Result<(), Broken> {
+    async fn end_at_origin(&mut self, ground: Ground) -> Result<(), Broken> {
         const NO_SOURCE: Broken = "no source has the rest of the body";
         let metrics = Arc::clone(&self.seeker.asking.metrics);
         metrics.origin_fetches.inc(FetchReason::Resume as usize);

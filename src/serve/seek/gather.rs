@@ -223,7 +223,7 @@ impl<S: Swarm> Gathering<'_, S> {
             variant: self.taking.intake.arriving.draft.variant.0.to_vec(),
             version: version.clone(),
             from: span.start,
-            to: span.start + CHUNK_SIZE,
+            to: span.end,
             follow: None,
             held: Vec::new(),
         };
@@ -329,7 +329,7 @@ impl<S: Swarm> Gathering<'_, S> {
         let fault = fault(trouble);
         let node = self.holders[source].place.node;
         self.taking.seeker.note(node, trouble);
-        if fault != Fault::Busy && fault != Fault::Stalled {
+        if fault != Fault::Busy {
             self.holders[source].lost = true;
             self.taking.seeker.machine.avoid(node);
         }
@@ -391,7 +391,7 @@ async fn open<S: Swarm>(
     let version = read.version.clone();
     let frames = swarm.ask(&place, ask::Kind::Read(read)).await?;
     let mut listener = Listener::new(frames, clock, quiet_max);
-    match listener.reply().await? {
+    match listener.reply().await.map_err(Trouble::before_answer)? {
         reply::Kind::Head(head) if head.version == version => Ok(listener),
         reply::Kind::Head(_) | reply::Kind::Gone(_) => Err(Trouble::Gone),
         reply::Kind::Busy(_) => Err(AskError::Refused.into()),
@@ -427,7 +427,7 @@ const fn fault(trouble: Trouble) -> Fault {
     match trouble {
         Trouble::Gone | Trouble::Disputed => Fault::Gone,
         Trouble::Ask(AskError::Unreachable | AskError::Quarantined) => Fault::Unreachable,
-        Trouble::Ask(AskError::Silent) => Fault::Stalled,
+        Trouble::Unheard | Trouble::Ask(AskError::Silent) => Fault::Stalled,
         Trouble::Ask(AskError::Refused) => Fault::Busy,
         Trouble::Ask(AskError::Upstream | AskError::Protocol) | Trouble::Relay(_) => Fault::Bad,
     }

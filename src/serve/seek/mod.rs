@@ -17,10 +17,11 @@ use super::fill::{Leader, Under};
 use super::lead::{self, Asking, Reach};
 use super::leave::Leave;
 use crate::peer::{Answer, AskError, Blame, Lease};
-use crate::proto::key::VersionId;
+use crate::proto::key::{VariantId, VersionId};
 use crate::proto::object::layout::{CHUNK_SIZE, HEAD_BODY_MAX};
 use crate::proto::relay::{Checked, Checker, RelayFault};
 use crate::proto::seek::{By, Event, Facts, Reading, Seek, Step};
+use crate::proto::semantics::VaryList;
 use crate::proto::swarm::{Holding, NodeId, Place, Query};
 use crate::proto::time::Wall;
 use crate::proto::wire::{self, Frame, ask, reply};
@@ -37,11 +38,7 @@ pub(super) async fn seek<S: Swarm>(worker: Arc<Worker>, swarm: S, asking: Asking
     let mut seeker = Seeker::new(worker, swarm, asking);
     match seeker.find(&leader, Event::Begun, None).await {
         Found::Given(given) => follow::take(seeker, leader, *given).await,
-        Found::Same(hit) => {
-            // Whoever waits is to know that no origin was asked.
-            leader.under(Under::Peer);
-            leader.refreshed(hit);
-        }
+        Found::Same(hit) => leader.refreshed(hit),
         Found::Origin(leave) => lead::from_origin(seeker.worker, seeker.asking, leader, leave).await,
         Found::Unfit | Found::Rest(..) => leader.unfit(),
         Found::NotStored => leader.not_stored_elsewhere(seeker.server_error),
@@ -104,12 +101,21 @@ struct Left {
 enum Trouble {
     /// The exchange failed.
     Ask(AskError),
+    /// It was silent before it gave an answer.
+    Unheard,
     /// Its bytes are not what they should be.
     Relay(RelayFault),
     /// Its bytes are not those that another's list has.
     Disputed,
     /// It has not, or not any more, what is asked for.
     Gone,
+}
+
+impl Trouble {
+    /// What an error before the answer means: who has not begun to give has not stalled.
+    fn before_answer(error: AskError) -> Self {
+        if error == AskError::Silent { Self::Unheard } else { Self::Ask(error) }
+    }
 }
 
 impl From<AskError> for Trouble {
@@ -212,10 +218,7 @@ impl<S: Swarm> Seeker<S> {
         };
         let (listener, reply) = match replied.await {
             Ok(replied) => replied,
-            Err(error) => {
-                self.note(node, error.into());
-                return Reading::Unanswered;
-            }
+            Err(error) => return self.unanswered(node, Trouble::before_answer(error)),
         };
         let received = (self.now(), self.now().seconds_since(sent));
         match (reply, left) {
@@ -228,7 +231,7 @@ impl<S: Swarm> Seeker<S> {
                 self.given(version, listener, (place, by), found).await
             }
             (reply::Kind::Varies(varies), _) => match head::vary_list(&varies.names) {
-                Some(vary) => self.varies(head::variant(&self.asking, vary.as_ref()), vary),
+                Some(vary) => self.varies(head::variant(&self.asking, vary.as_ref()), vary, (node, by)),
                 None => self.unanswered(node, AskError::Protocol.into()),
             },
             (reply::Kind::Gone(_), _) => self.gone(node, by),
@@ -275,7 +278,7 @@ impl<S: Swarm> Seeker<S> {
             Ok(version) => version,
             Err(Unusable::Gone) => return self.gone(from.node, by),
             Err(Unusable::Protocol) => return self.unanswered(from.node, AskError::Protocol.into()),
-            Err(Unusable::Varies(variant, vary)) => return self.varies(variant, vary),
+            Err(Unusable::Varies(variant, vary)) => return self.varies(variant, vary, (from.node, by)),
             Err(Unusable::NotStorable(not, status)) => {
                 let (node, metrics) = (&self.worker.node, &self.asking.metrics);
                 lead::remember(node, metrics, self.asking.object, not, status);
@@ -344,11 +347,11 @@ impl<S: Swarm> Seeker<S> {
         Reading::Taken(held.head.variant)
     }
 
-    fn varies(
-        &mut self,
-        variant: crate::proto::key::VariantId,
-        vary: Option<crate::proto::semantics::VaryList>,
-    ) -> Reading {
+    /// A peer has the object under this list, by which the request selects `variant`.
+    fn varies(&mut self, variant: VariantId, vary: Option<VaryList>, (node, by): (NodeId, By)) -> Reading {
+        if variant == self.machine.variant() {
+            return self.gone(node, by);
+        }
         self.worker.node.known.storable(self.asking.object, vary);
         // What is held was stored under the other list.
         self.asking.stale = None;
@@ -390,6 +393,7 @@ impl<S: Swarm> Seeker<S> {
             Trouble::Relay(_) | Trouble::Ask(AskError::Protocol) => {
                 (PeerFailure::Protocol, Some(Blame::Protocol))
             }
+            Trouble::Unheard => (PeerFailure::Stalled, None),
             Trouble::Ask(AskError::Silent) => (PeerFailure::Stalled, Some(Blame::Stalled)),
             Trouble::Ask(AskError::Upstream) => (PeerFailure::Upstream, None),
             Trouble::Ask(AskError::Refused) => (PeerFailure::Busy, None),

@@ -9,8 +9,6 @@ mod leases;
 mod notes;
 mod resolve;
 mod sessions;
-#[cfg(test)]
-mod tests;
 mod tree;
 mod uncacheable;
 
@@ -238,3 +236,8 @@ fn issuer(superpeer: NodeId) -> u64 {
     let [a, b, c, d, e, f, g, h, ..] = superpeer.0;
     u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
+
+#[cfg(test)]
+mod simulation_tests;
+#[cfg(test)]
+mod tests;

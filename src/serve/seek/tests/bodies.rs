@@ -1,0 +1,256 @@
+//! How a body comes from one source after the other, and never with a wrong byte to its end.
+
+use super::*;
+
+const CHUNK: usize = CHUNK_SIZE as usize;
+
+/// An origin that answers every request with the range of `body` that is asked for, under the tag `"1"`.
+async fn origin(body: Bytes) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap().to_string();
+    Spawner::current().spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                request.push(stream.read_u8().await.unwrap());
+            }
+            let request = String::from_utf8(request).unwrap().to_lowercase();
+            let (_, range) = request.split_once("range: bytes=").expect("a range is asked for");
+            assert!(request.contains("if-range: \"1\""));
+            let (start, end) = range.split_once("\r\n").unwrap().0.split_once('-').unwrap();
+            let start: usize = start.parse().unwrap();
+            let end = end.parse().map_or(body.len(), |end: usize| end + 1);
+            let head = format!(
+                "HTTP/1.1 206 Partial Content\r\netag: \"1\"\r\ncontent-length: {}\r\n\
+                 content-range: bytes {start}-{}/{}\r\nconnection: close\r\n\r\n",
+                end - start,
+                end - 1,
+                body.len()
+            );
+            stream.write_all(head.as_bytes()).await.unwrap();
+            let _ = stream.write_all(&body[start..end]).await;
+        }
+    });
+    at
+}
+
+/// What one says whose source breaks off after `bytes` body bytes.
+fn cut(mut says: Vec<Say>, bytes: usize, by: Say) -> Vec<Say> {
+    let mut left = bytes;
+    let mut kept = Vec::new();
+    for say in says.drain(..) {
+        if left == 0 {
+            break;
+        }
+        if let Say::Frame(Frame::Data(data)) = &say {
+            let part = data.slice(..data.len().min(left));
+            left -= part.len();
+            kept.push(Say::Frame(Frame::Data(part)));
+        } else {
+            kept.push(say);
+        }
+    }
+    kept.push(by);
+    kept
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_arrives_at_a_peer_is_handed_on_as_it_comes_and_stored() {
+    for (length, known) in [(3 * CHUNK + 5, true), (2 * CHUNK, false), (100, false), (0, true)] {
+        let rig = Rig::new().await;
+        let mut version = rig.version(body(length));
+        version.head.length = known.then_some(length as u64);
+        rig.fake.answers([follow(1)]);
+        let own = version.clone();
+        rig.fake.peer(1, move |read| Ok(own.says(read)));
+        rig.fill().await.is_whole(&version.body);
+        assert!(rig.stored().is_some(), "{length}");
+        let (_, read) = &rig.fake.reads()[0];
+        assert_eq!((read.to, read.follow), (0, Some(TOKEN)));
+        assert!(rig.fake.blamed().is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn readers_get_bytes_before_the_chunk_is_checked_but_not_its_end() {
+    let rig = Rig::new().await;
+    let version = rig.version(body(CHUNK));
+    rig.fake.answers([follow(1)]);
+    let own = version.clone();
+    rig.fake.peer(1, move |read| {
+        let mut says = own.says(read);
+        let hash = says.iter().position(|say| matches!(say, Say::Frame(Frame::Chunk(_)))).unwrap();
+        says.insert(hash, Say::Wait(Duration::from_millis(300)));
+        Ok(says)
+    });
+    let reader = rig.lead(rig.asking(&[], Reach::Swarm));
+    assert!(matches!(reader.outcome().await, Outcome::Streaming(_)));
+    let mut read = 0;
+    while read < CHUNK {
+        let Piece::Bytes(bytes) = poll_fn(|cx| reader.poll_piece(cx)).await else { panic!("no bytes") };
+        read += bytes.len();
+    }
+    let before =
+        tokio::time::timeout(Duration::from_millis(200), poll_fn(|cx| reader.poll_checked(CHUNK as u64, cx)));
+    assert!(before.await.is_err(), "checked before the hash came");
+    assert_eq!(poll_fn(|cx| reader.poll_checked(CHUNK as u64, cx)).await, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flipped_bit_in_a_live_body_breaks_the_fill_before_its_end_and_is_blamed() {
+    let rig = Rig::new().await;
+    let version = rig.version(body(2 * CHUNK));
+    let mut bad = version.body.to_vec();
+    bad[CHUNK + 1] ^= 1;
+    rig.fake.answers([follow(1)]);
+    rig.fake.peer(1, move |read| Ok(version.says_of(&bad, read)));
+    let filled = rig.fill().await;
+    filled.is_broken();
+    assert_eq!(rig.fake.blamed(), [(place(1).node, Blame::BadChunk)]);
+    assert!(rig.stored().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_source_is_replaced_in_the_middle_of_a_chunk_by_one_that_follows_or_holds() {
+    let length = 2 * CHUNK + 9;
+    for at in [1000, CHUNK - 1, CHUNK, CHUNK + 70_000, length] {
+        for (next, by) in [
+            (follow(2), Say::Error(AskError::Upstream)),
+            (holders([2]), Say::Hang),
+            (holders([2]), Say::Error(AskError::Unreachable)),
+        ] {
+            let rig = Rig::new().await;
+            let version = rig.version(body(length));
+            let is_stall = matches!(by, Say::Hang);
+            rig.fake.answers([follow(1), next]);
+            let (own, stored) = (version.clone(), version.clone().listed());
+            rig.fake.peer(1, move |read| Ok(cut(own.says(read), at, by.clone())));
+            rig.fake.peer(2, move |read| Ok(stored.says(read)));
+            rig.fill().await.is_whole(&version.body);
+            assert!(rig.stored().is_some());
+            let (_, read) = rig.fake.reads().pop().unwrap();
+            assert_eq!(read.version, version.head.version);
+            assert!(read.from + 1 >= at as u64 && read.from <= at as u64, "{} of {at}", read.from);
+            let blamed: &[_] = if is_stall { &[(place(1).node, Blame::Stalled)] } else { &[] };
+            assert_eq!(rig.fake.blamed(), blamed, "at {at}");
+            assert_eq!(rig.fake.0.queries.lock()[1].avoid, [place(1).node]);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_chunk_of_two_sources_that_is_wrong_breaks_the_fill_and_nobody_is_blamed() {
+    let rig = Rig::new().await;
+    let version = rig.version(body(CHUNK));
+    let mut bad = version.body.to_vec();
+    bad[5] ^= 1;
+    rig.fake.answers([follow(1), follow(2)]);
+    let own = version.clone();
+    rig.fake.peer(1, move |read| Ok(cut(own.says_of(&bad, read), 1000, Say::Error(AskError::Upstream))));
+    rig.fake.peer(2, move |read| Ok(version.says(read)));
+    rig.fill().await.is_broken();
+    assert!(rig.fake.blamed().is_empty());
+    assert!(rig.stored().is_none());
+}
+
+#[tokio::test]
+async fn the_origin_gives_the_rest_and_proves_what_the_lost_peer_had_sent() {
+    for at in [1000, CHUNK, CHUNK + 70_000] {
+        let whole = body(2 * CHUNK + 9);
+        let rig = Rig::before(&origin(whole.clone()).await).await;
+        let version = rig.version(whole);
+        rig.fake.answers([follow(1), Answer::Alone(Duration::ZERO)]);
+        let own = version.clone();
+        rig.fake.peer(1, move |read| Ok(cut(own.says(read), at, Say::Error(AskError::Upstream))));
+        rig.fill().await.is_whole(&version.body);
+        assert!(rig.stored().is_some());
+        assert_eq!(rig.grounds("alone"), 1.0);
+        assert_eq!(rig.metric(r#"shoal_origin_fetches_total{site="shop",reason="resume"}"#), 1.0);
+    }
+}
+
+#[tokio::test]
+async fn bytes_that_the_origin_does_not_confirm_never_come_to_an_end() {
+    let whole = body(2 * CHUNK);
+    let rig = Rig::before(&origin(whole.clone()).await).await;
+    let version = rig.version(whole);
+    let mut bad = version.body.to_vec();
+    bad[5] ^= 1;
+    rig.fake.answers([follow(1), Answer::Alone(Duration::ZERO)]);
+    rig.fake.peer(1, move |read| Ok(cut(version.says_of(&bad, read), 1000, Say::Error(AskError::Upstream))));
+    rig.fill().await.is_broken();
+    assert!(rig.stored().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_without_a_strong_tag_whose_sources_are_lost_is_broken() {
+    let rig = Rig::new().await;
+    let mut version = rig.version(body(2 * CHUNK));
+    version.head.fields.retain(|field| field.name != "etag");
+    rig.fake.answers([follow(1), Answer::Alone(Duration::ZERO)]);
+    rig.fake.peer(1, move |read| Ok(cut(version.says(read), 1000, Say::Error(AskError::Upstream))));
+    assert_eq!(rig.fill().await.is_broken().1, "no source has the rest of the body");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_chunks_of_a_stored_version_come_from_several_holders() {
+    let rig = Rig::new().await;
+    let version = rig.version(body(12 * CHUNK + 77)).listed();
+    rig.fake.answers([holders([1, 2, 3])]);
+    for number in 1..=3 {
+        let own = version.clone();
+        rig.fake.peer(number, move |read| Ok(own.says(read)));
+    }
+    rig.fill().await.is_whole(&version.body);
+    assert!(rig.stored().is_some());
+    let mut askers: Vec<_> = rig.fake.reads().into_iter().map(|(number, _)| number).collect();
+    assert_eq!(askers.len(), 13, "each chunk is asked for once");
+    askers.sort_unstable();
+    askers.dedup();
+    assert!(askers.len() > 1, "only {askers:?} were asked");
+    assert_eq!(rig.metric("shoal_multi_holder_fills_total"), 1.0);
+    assert_eq!(rig.metric("shoal_peer_duplicate_bytes_total"), 0.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_holder_of_bad_chunks_is_blamed_and_no_byte_of_them_is_used() {
+    let rig = Rig::new().await;
+    let version = rig.version(body(6 * CHUNK)).listed();
+    let bad: Bytes = version.body.iter().map(|byte| byte ^ 1).collect::<Vec<_>>().into();
+    rig.fake.answers([holders([1, 2])]);
+    let (one, two) = (version.clone(), version.clone());
+    rig.fake.peer(1, move |read| Ok(one.says(read)));
+    rig.fake.peer(2, move |read| Ok(two.says_of(&bad, read)));
+    rig.fill().await.is_whole(&version.body);
+    assert!(rig.fake.blamed().contains(&(place(2).node, Blame::BadChunk)));
+    assert!(!rig.fake.blamed().contains(&(place(1).node, Blame::BadChunk)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_holder_whose_chunks_match_its_own_hashes_and_not_the_list_is_left_without_blame() {
+    let rig = Rig::new().await;
+    let version = rig.version(body(6 * CHUNK)).listed();
+    let mut other = version.clone();
+    other.body = other.body.iter().map(|byte| byte ^ 1).collect::<Vec<_>>().into();
+    rig.fake.answers([holders([1, 2])]);
+    let one = version.clone();
+    rig.fake.peer(1, move |read| Ok(one.says(read)));
+    rig.fake.peer(2, move |read| Ok(other.says(read)));
+    rig.fill().await.is_whole(&version.body);
+    assert!(rig.fake.blamed().is_empty());
+    assert!(rig.failures("disputed") >= 1.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_all_holders_of_a_stored_version_are_lost_others_are_sought_for_the_rest() {
+    let rig = Rig::new().await;
+    let version = rig.version(body(6 * CHUNK)).listed();
+    rig.fake.answers([holders([1]), holders([2])]);
+    let (one, two) = (version.clone(), version.clone());
+    rig.fake.peer(1, move |read| {
+        if read.from < 2 * CHUNK_SIZE { Ok(one.says(read)) } else { Err(AskError::Unreachable) }
+    });
+    rig.fake.peer(2, move |read| Ok(two.says(read)));
+    rig.fill().await.is_whole(&version.body);
+}
