@@ -21,7 +21,6 @@ pub(super) fn report(node: &Node) -> Value {
     json!({
         "me": described(node, &node.me, "live", now),
         "members": members,
-        "connections": node.links.all().len(),
         "superpeers": superpeers(node),
         "directory": node.directory.as_ref().map(|service| directory(service.stats(now))),
         "leases_open": node.leases.len(),
