@@ -8,6 +8,8 @@ mod common;
 mod bodies;
 #[path = "stories/fills.rs"]
 mod fills;
+#[path = "stories/fleet_processes.rs"]
+mod fleet_processes;
 #[path = "stories/freshness.rs"]
 mod freshness;
 #[path = "stories/hits.rs"]

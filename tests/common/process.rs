@@ -40,7 +40,12 @@ impl Process {
         }
     }
 
-    /// Where it listens for `http`, `https`, `metrics` or `admin`.
+    /// Whether it listens for this.
+    pub(crate) fn listens(&self, what: &str) -> bool {
+        self.doors.contains_key(what)
+    }
+
+    /// Where it listens for `http`, `https`, `peer`, `metrics` or `admin`.
     pub(crate) fn door(&self, what: &str) -> SocketAddr {
         self.doors[what]
     }

@@ -1,0 +1,147 @@
+//! Nodes of a fleet as an operator starts them: processes with certificates in files.
+
+use crate::common::client::Client;
+use crate::common::node::toml;
+use crate::common::process::Process;
+use crate::common::{Node, Origin, Reply, content, in_time, reply};
+use rustix::process::Signal;
+use serde_json::Value;
+use std::net::SocketAddr;
+use std::process::Command;
+use tempfile::TempDir;
+
+const FRESH: &str = "Cache-Control: max-age=600";
+
+/// A folder with an authority in it.
+struct Cluster(TempDir);
+
+impl Cluster {
+    fn new() -> Self {
+        let cluster = Self(tempfile::tempdir().unwrap());
+        cluster.cert(&["ca", "--out", &cluster.path("")]);
+        cluster
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    fn cert(&self, arguments: &[&str]) {
+        let output = Command::new(env!("CARGO_BIN_EXE_shoal")).arg("cert").args(arguments).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// The flags of a node of this name, with a certificate for these roles.
+    fn node(&self, name: &str, roles: &[&str], seeds: &[SocketAddr]) -> Vec<String> {
+        let roles: Vec<&str> = roles.iter().flat_map(|role| ["--role", role]).collect();
+        let node = ["node", "--ca", &self.path(""), "--out", &self.path(""), "--name", name];
+        self.cert(&[&node[..], &roles].concat());
+        let (cert, key) = (self.path(&format!("{name}.pem")), self.path(&format!("{name}-key.pem")));
+        let ca = self.path("ca.pem");
+        let flags = ["--name", name, "--peer-ca", &ca, "--peer-cert", &cert, "--peer-key", &key];
+        let open = ["--peer-listen", "--metrics", "--admin"].into_iter().flat_map(|flag| [flag, "127.0.0.1:0"]);
+        let flags = flags.into_iter().chain(roles.iter().copied()).chain(open).map(str::to_owned);
+        let seeds = seeds.iter().flat_map(|seed| ["--peer-seed".to_owned(), seed.to_string()]);
+        flags.chain(seeds).collect()
+    }
+}
+
+async fn run(flags: &[String], more: &[&str]) -> Process {
+    let flags: Vec<&str> = flags.iter().map(String::as_str).chain(more.iter().copied()).collect();
+    Process::run(&flags).await
+}
+
+async fn get(at: SocketAddr, target: &str) -> Reply {
+    Client::connect(at).await.get(target).await
+}
+
+async fn peers(process: &Process) -> Value {
+    serde_json::from_str(&get(process.door("admin"), "/peers").await.text()).unwrap()
+}
+
+/// Waits until the node knows so many others and has its sessions.
+async fn met(process: &Process, others: usize) {
+    in_time("nodes to meet", async {
+        loop {
+            let report = peers(process).await;
+            let stands = |superpeer: &Value| superpeer["session"] == "standing";
+            let superpeers = report["superpeers"].as_array().unwrap();
+            let known = report["members"].as_array().unwrap().len();
+            if known == others && !superpeers.is_empty() && superpeers.iter().all(stands) {
+                return;
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_superpeer_that_is_no_edge_is_ready_without_listeners_for_clients() {
+    let cluster = Cluster::new();
+    let process = run(&cluster.node("s", &["superpeer"], &[]), &[]).await;
+    assert!(!process.listens("http") && process.listens("peer"));
+    assert_eq!(get(process.door("metrics"), "/readyz").await.status, 200);
+    let report = peers(&process).await;
+    assert_eq!(report["me"]["address"], process.door("peer").to_string());
+    assert_eq!(report["me"]["roles"], serde_json::json!(["superpeer"]));
+    process.signal(Signal::TERM);
+    assert!(process.ended().await.success());
+}
+
+#[tokio::test]
+async fn an_edge_takes_from_another_what_it_has_and_one_that_leaves_is_not_named() {
+    let (origin, cluster) = (Origin::start().await, Cluster::new());
+    let (shared, own) = (content(3_000_000), content(100));
+    origin.says("/x", reply(200, &[FRESH], &shared));
+    origin.says("/y", reply(200, &[FRESH], &own));
+    let url = format!("http://{}", origin.at);
+    let serves = ["--listen", "127.0.0.1:0", "--origin", &url];
+    let superpeer = run(&cluster.node("s", &["superpeer"], &[]), &[]).await;
+    let seeds = [superpeer.door("peer")];
+    let a = run(&cluster.node("a", &["edge"], &seeds), &serves).await;
+    let b = run(&cluster.node("b", &["edge"], &seeds), &serves).await;
+    for edge in [&a, &b] {
+        met(edge, 2).await;
+    }
+    get(a.door("http"), "/x").await.assert_is(200, &shared);
+    let given = get(b.door("http"), "/x").await;
+    given.assert_is(200, &shared);
+    assert!(given.cache_status().contains("detail=peer"), "{}", given.cache_status());
+    assert_eq!(origin.count("/x"), 1);
+
+    get(a.door("http"), "/y").await.assert_is(200, &own);
+    a.signal(Signal::TERM);
+    assert!(a.ended().await.success());
+    get(b.door("http"), "/y").await.assert_is(200, &own);
+    assert_eq!(origin.count("/y"), 2, "who had it is gone");
+    for process in [b, superpeer] {
+        process.signal(Signal::TERM);
+        assert!(process.ended().await.success());
+    }
+}
+
+#[tokio::test]
+async fn a_node_alone_says_that_it_is_in_no_fleet_and_a_fleets_settings_wait_for_a_restart() {
+    let origin = Origin::start().await;
+    let (admin, url) = (["--admin", "127.0.0.1:0"], format!("http://{}", origin.at));
+    let process = Process::run(&[&admin[..], &["--listen", "127.0.0.1:0", "--origin", &url]].concat()).await;
+    assert_eq!(peers(&process).await, Value::Null);
+    let admin = process.door("admin").to_string();
+    let told = tokio::task::spawn_blocking(move || {
+        Command::new(env!("CARGO_BIN_EXE_shoal")).args(["peers", "--admin", &admin]).output().unwrap()
+    });
+    let told = told.await.unwrap();
+    assert_eq!(told.stdout, b"this node is not part of a fleet: peer.listen is not set\n");
+
+    let cluster = Cluster::new();
+    cluster.node("n", &["edge"], &[]);
+    let fleet = format!(
+        "[peer]\nlisten = \"127.0.0.1:0\"\nca = \"{}\"\ncert = \"{}\"\nkey = \"{}\"\n",
+        cluster.path("ca.pem"),
+        cluster.path("n.pem"),
+        cluster.path("n-key.pem")
+    );
+    let node = Node::with(&origin, "").await;
+    assert_eq!(node.reload(&toml(origin.at, &fleet)).unwrap(), ["peer"]);
+    node.stop().await;
+}
