@@ -94,8 +94,8 @@ impl Seeds {
     /// resolve are told of, less and less often; the caller asks again. Takes about ten seconds for eight names
     /// at most. Safe to drop.
     pub(super) async fn resolve(&self) -> Vec<SocketAddr> {
-        let lookups = stream::iter(&self.entries).map(|entry| self.look_up(entry)).buffered(CONCURRENCY);
-        let found: Vec<_> = lookups.collect().await;
+        let lookups: Vec<_> = self.entries.iter().map(|entry| self.look_up(entry)).collect();
+        let found: Vec<_> = stream::iter(lookups).buffered(CONCURRENCY).collect().await;
         let mut seen = HashSet::new();
         let addresses = found.into_iter().flatten().filter(|address| seen.insert(*address));
         addresses.take(ADDRESSES_MAX).collect()
@@ -139,8 +139,8 @@ impl Seeds {
         let mut targets: Vec<_> = records.collect();
         targets.sort();
         targets.truncate(TARGETS_MAX);
-        let hosts = stream::iter(&targets).map(|(_, target, port)| self.host(target, *port));
-        let found: Vec<_> = hosts.buffered(CONCURRENCY).collect().await;
+        let hosts: Vec<_> = targets.iter().map(|(_, target, port)| self.host(target, *port)).collect();
+        let found: Vec<_> = stream::iter(hosts).buffered(CONCURRENCY).collect().await;
         let (found, failed): (Vec<_>, Vec<_>) = found.into_iter().partition(Result::is_ok);
         match failed.into_iter().next() {
             Some(failure) if found.is_empty() => failure,
