@@ -39,7 +39,8 @@ impl Cluster {
         let (cert, key) = (self.path(&format!("{name}.pem")), self.path(&format!("{name}-key.pem")));
         let ca = self.path("ca.pem");
         let flags = ["--name", name, "--peer-ca", &ca, "--peer-cert", &cert, "--peer-key", &key];
-        let open = ["--peer-listen", "--metrics", "--admin"].into_iter().flat_map(|flag| [flag, "127.0.0.1:0"]);
+        let open =
+            ["--peer-listen", "--metrics", "--admin"].into_iter().flat_map(|flag| [flag, "127.0.0.1:0"]);
         let flags = flags.into_iter().chain(roles.iter().copied()).chain(open).map(str::to_owned);
         let seeds = seeds.iter().flat_map(|seed| ["--peer-seed".to_owned(), seed.to_string()]);
         flags.chain(seeds).collect()
