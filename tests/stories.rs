@@ -1,4 +1,4 @@
-//! Stories of one whole node, told over real sockets: what a client, an origin and an operator see.
+//! Stories of one whole node, and of a fleet of them, told over real sockets: what a client, an origin and an operator see.
 
 #![expect(clippy::unwrap_used, reason = "a story that cannot be told fails")]
 
@@ -8,6 +8,8 @@ mod common;
 mod bodies;
 #[path = "stories/fills.rs"]
 mod fills;
+#[path = "stories/fleet/mod.rs"]
+mod fleet;
 #[path = "stories/fleet_processes.rs"]
 mod fleet_processes;
 #[path = "stories/freshness.rs"]

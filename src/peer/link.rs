@@ -216,16 +216,6 @@ impl Links {
             None => self.0.dial(to, expect).await,
         }
     }
-
-    /// The connection in use to each node, in the order of their identities.
-    pub(super) fn all(&self) -> Vec<Link> {
-        self.0.table.lock().all()
-    }
-
-    /// Closes all connections in order; nothing can be dialled or accepted after. Bounded in time.
-    pub(super) async fn close(&self) {
-        self.0.close().await;
-    }
 }
 
 impl Shared {
@@ -246,7 +236,8 @@ impl Shared {
         self.endpoint.lock().clone()
     }
 
-    async fn close(&self) {
+    /// Closes all connections in order; nothing can be dialled or accepted after. Bounded in time.
+    pub(super) async fn close(&self) {
         let Some(endpoint) = self.endpoint.lock().take() else { return };
         endpoint.close(VarInt::from_u32(close::LEAVING), b"the node is going away");
         // What is not closed by then, peers find out by its silence.

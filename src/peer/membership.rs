@@ -25,8 +25,6 @@ const SEEDS_ALONE: Duration = Duration::from_secs(1);
 const SEEDS_TOGETHER: Duration = Duration::from_secs(30);
 /// Seeds asked at a time; a name may have more addresses.
 const SEEDS_ASKED_MAX: usize = 16;
-/// How long names of seeds may take to be resolved.
-const SEEDS_RESOLVE_LIMIT: Duration = Duration::from_secs(5);
 
 /// What the loop is told.
 pub(super) enum Told {
@@ -160,7 +158,7 @@ pub(super) async fn look_for_seeds(node: Arc<Node>, seeds: Seeds, told: mpsc::Se
         if node.leaving.is_cancelled() {
             return;
         }
-        let resolved = tokio::time::timeout(SEEDS_RESOLVE_LIMIT, seeds.resolve()).await.unwrap_or_default();
+        let resolved = seeds.resolve().await;
         if !resolved.is_empty() && told.send(Told::Seeds(resolved)).await.is_err() {
             return;
         }

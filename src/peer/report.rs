@@ -126,20 +126,16 @@ fn sample(node: &Node, samples: &mut Samples) {
     let sessions = "Sessions with superpeers, by state.";
     gauge("shoal_swarm_sessions", sessions, &[("state", "standing")], standing);
     gauge("shoal_swarm_sessions", sessions, &[("state", "opening")], wanted.saturating_sub(standing));
-    for (name, has) in roles() {
-        let members = view.others().chain([&node.me]).filter(|member| has(member.roles)).count();
-        let help = "Live nodes with this one, by role; one with both roles counts in both.";
-        gauge("shoal_swarm_members", help, &[("role", name)], members);
-    }
+    let with =
+        |has: fn(Roles) -> bool| view.others().chain([&node.me]).filter(|member| has(member.roles)).count();
+    let members = "Live nodes with this one, by role; one with both roles counts in both.";
+    gauge("shoal_swarm_members", members, &[("role", "edge")], with(|roles| roles.edge));
+    gauge("shoal_swarm_members", members, &[("role", "superpeer")], with(|roles| roles.superpeer));
     let quarantined = node.quarantine.lock().held(now).count();
     gauge("shoal_swarm_quarantined", "Nodes in quarantine here.", &[], quarantined);
     if let Some(service) = &node.directory {
         sample_directory(service.stats(now), samples);
     }
-}
-
-fn roles() -> [(&'static str, fn(Roles) -> bool); 2] {
-    [("edge", |roles| roles.edge), ("superpeer", |roles| roles.superpeer)]
 }
 
 fn sample_directory((stats, warming): (DirectoryStats, bool), samples: &mut Samples) {

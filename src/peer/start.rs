@@ -18,14 +18,11 @@ use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Questions of peers that wait to be answered; further ones are refused.
 const REQUESTS_MAX: usize = 1024;
-/// How long the names of superpeers, or of this node, may take to be resolved.
-const RESOLVE_LIMIT: Duration = Duration::from_secs(5);
 
 /// What a mesh consists of, as its owner sees it.
 pub(super) type Started = (Arc<Node>, mpsc::Sender<Told>, Requests);
@@ -102,12 +99,14 @@ fn begin(
 
 /// Whoever has no certificate yet knows no superpeers but the seeds.
 async fn keep_certified(node: Arc<Node>, seeds: Vec<String>) {
+    let seeds = Seeds::new(&seeds);
     let superpeers = async || {
         let view = node.view();
         let known = view.others().filter(|member| member.roles.superpeer).map(|member| member.address);
         let mut known: Vec<_> = known.collect();
-        let resolved = tokio::time::timeout(RESOLVE_LIMIT, Seeds::new(&seeds).resolve()).await;
-        known.extend(resolved.unwrap_or_default());
+        if known.is_empty() {
+            known = seeds.resolve().await;
+        }
         known
     };
     enrol::keep_certified(node.links.clone(), superpeers).await;
@@ -118,11 +117,9 @@ async fn reached_at(peer: &Peer) -> Result<SocketAddr, MeshError> {
     let named = match &peer.advertise {
         None => Some(peer.listen),
         Some(place) => {
-            let seeds = Seeds::new(std::slice::from_ref(place));
-            let resolved = tokio::time::timeout(RESOLVE_LIMIT, seeds.resolve()).await;
+            let resolved = Seeds::new(std::slice::from_ref(place)).resolve().await;
             // One that listens on an IPv4 address alone is not reached by IPv6.
-            let reached = |at: &SocketAddr| at.is_ipv4() || peer.listen.is_ipv6();
-            resolved.unwrap_or_default().into_iter().find(reached)
+            resolved.into_iter().find(|at| at.is_ipv4() || peer.listen.is_ipv6())
         }
     };
     let said = || peer.advertise.clone().unwrap_or_else(|| peer.listen.to_string());

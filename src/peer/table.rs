@@ -57,11 +57,6 @@ impl Table {
         self.nodes.values().flatten().rev().find(|link| link.is_at(address)).cloned()
     }
 
-    /// The connection to use to each node.
-    pub(super) fn all(&self) -> Vec<Link> {
-        self.nodes.values().filter_map(|links| links.last().cloned()).collect()
-    }
-
     /// Connections that stand.
     pub(super) fn len(&self) -> usize {
         self.count

@@ -10,6 +10,7 @@ use shoal::config::{self, Sources};
 use shoal::front;
 use shoal::net::Tcp;
 use shoal::origin::Resolver;
+use shoal::peer::Mesh;
 use shoal::store::FileDevice;
 use shoal::task::Spawner;
 use std::net::SocketAddr;
@@ -82,6 +83,23 @@ impl Node {
         self.spawner.stop(Duration::from_secs(2)).await;
         in_time("the store's end", self.assembly.node.store.close()).await;
         self.control.stop(Duration::from_secs(5)).await;
+    }
+
+    /// Ends it as a crash does, as far as that is possible within a process: nobody is told.
+    pub(crate) async fn crash(self) {
+        self.spawner.stop(Duration::from_secs(2)).await;
+        self.control.stop(Duration::from_secs(5)).await;
+    }
+
+    /// Says good-bye to the fleet and ends.
+    pub(crate) async fn leave(self) {
+        in_time("the good-bye", self.assembly.leave()).await;
+        self.stop().await;
+    }
+
+    /// Its part in the fleet.
+    pub(crate) fn mesh(&self) -> &Mesh {
+        self.assembly.node.mesh.as_ref().expect("a node of a fleet")
     }
 
     pub(crate) async fn connect(&self) -> Client {

@@ -31,7 +31,12 @@ use bytes::Bytes;
 use head::{Unusable, Version};
 use http::header::{AUTHORIZATION, COOKIE};
 use std::sync::Arc;
+use std::time::Duration;
 use swarm::{Frames, Listener, Swarm};
+
+/// Shortest time for which the directory says that an object is not worth sharing. For less it says so of
+/// this moment (no room for a lease, nobody to follow), and requests on this node go on sharing.
+const ALONE_MIN: Duration = Duration::from_secs(1);
 
 /// Gets the version of a fill from a peer if one has it, and from the origin otherwise.
 pub(super) async fn seek<S: Swarm>(worker: Arc<Worker>, swarm: S, asking: Asking, leader: Leader) {
@@ -186,7 +191,7 @@ impl<S: Swarm> Seeker<S> {
             Answer::Follow(place, token) => Event::Follow(place, token),
             Answer::Fresher(place) => Event::Fresher(place),
             Answer::Alone(time) => {
-                if lease_wanted && !time.is_zero() {
+                if lease_wanted && time >= ALONE_MIN {
                     self.worker.node.known.uncacheable(object, self.now());
                 }
                 Event::Alone

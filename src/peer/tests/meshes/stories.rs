@@ -207,8 +207,9 @@ async fn everyone_finds_the_same_home_and_it_is_asked_over_a_stream() {
         assert!(edge.mesh.node.view().superpeers() == [superpeer.id()]);
     }
     for n in 0..20 {
-        let homes =
-            edges.each_ref().map(|edge| edge.mesh.home(object(n)).map_or(edge.id(), |home| home.node));
+        let homes = edges
+            .each_ref()
+            .map(|edge| edge.mesh.home(object(n)).map_or_else(|| edge.id(), |home| home.node));
         assert_eq!(homes[0], homes[1]);
         assert_eq!(homes[0], homes[2]);
     }

@@ -245,3 +245,16 @@ async fn a_peer_that_is_silent_is_left_after_the_stall_and_one_that_only_pulses_
     assert_eq!(rig.failures("stalled"), 2.0);
     assert!(rig.fake.blamed().is_empty(), "who has not begun to give has not stalled");
 }
+
+#[tokio::test(start_paused = true)]
+async fn only_what_is_not_worth_sharing_for_long_is_kept_in_mind() {
+    for (time, kept) in [(Duration::ZERO, false), (Duration::from_millis(500), false), (ALONE_MIN, true)] {
+        let rig = Rig::new().await;
+        rig.fake.answers([Answer::Alone(time)]);
+        assert!(matches!(rig.fill().await, Filled::Failed));
+        let object = rig.asking(&[], Reach::Swarm).object;
+        let now = rig.worker.node.clock.now().wall;
+        assert_eq!(rig.worker.node.known.is_uncacheable(object, now), kept, "{time:?}");
+        assert_eq!(rig.grounds("alone"), 1.0);
+    }
+}

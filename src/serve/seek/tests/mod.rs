@@ -22,7 +22,6 @@ use http::{Method, Request, Version as HttpVersion};
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
-use std::time::Duration;
 
 mod bodies;
 mod heads;
