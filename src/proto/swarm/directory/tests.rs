@@ -698,6 +698,8 @@ fn holdings_are_bounded_and_room_that_a_session_leaves_is_used_again() {
     assert_eq!(fixture.directory.stats().refused, 5, "what is known needs no room");
     fixture.close(1);
     (0..10).for_each(|object| fixture.hold(2, subject(object, 1), 1000));
+    fixture.open(2, 2);
+    (10..20).for_each(|object| fixture.hold(2, subject(object, 1), 1000));
     assert_eq!(fixture.directory.stats().refused, 5, "nothing is refused for the sake of the dead");
     assert_eq!(fixture.stored(), 10);
 }
@@ -708,6 +710,9 @@ fn a_variant_has_so_many_holders_at_most_and_those_that_last_longest() {
     (1..=40).for_each(|number| fixture.hold(number, S(), 100 + u32::from(number)));
     assert_eq!(fixture.stored(), holdings::HOLDERS_KEPT_MAX as u64);
     fixture.hold(50, S(), 50);
+    let avoid = (1..=40).map(node).collect();
+    let others = Query { avoid, lease_wanted: false, ..query(S()) };
+    assert_eq!(fixture.ask(49, &others), Finding::Alone(Duration::ZERO), "it would not last");
     fixture.pass(SECOND * 108);
     assert_eq!(fixture.holders(50, &query(S())).len(), wire::HOLDERS_MAX, "those up to 108 s were replaced");
     fixture.close(40);
