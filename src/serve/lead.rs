@@ -37,6 +37,8 @@ pub(super) enum Reach {
     Stored,
     /// At the origin only: this node is the object's home edge.
     Origin,
+    /// At the origin only, and what comes stays on this node: the site or rule does not share.
+    Off,
 }
 
 /// Everything that a fetch for the cache needs; independent of the client that caused it.
@@ -92,6 +94,7 @@ async fn lead(worker: Arc<Worker>, asking: Asking, leader: Leader) {
     let _open = enter(&metrics.fills_open);
     let ground = match &worker.node.mesh {
         None => Ground::Off,
+        Some(_) if asking.reach == Reach::Off => Ground::Off,
         Some(_) if asking.reach == Reach::Origin => Ground::Home,
         Some(_) if asking.is_end_to_end() => Ground::EndToEnd,
         Some(mesh) => {
@@ -319,7 +322,7 @@ async fn store(
         initial_age: semantics::corrected_initial_age(&facts, fetched.request_sent, fetched.received),
         position: PurgePosition::default(),
         reason,
-        personal: semantics::personal(&asking.request, &facts),
+        personal: asking.reach == Reach::Off || semantics::personal(&asking.request, &facts),
     };
     worker.node.known.storable(object, vary.clone());
     let filling = worker.node.store.begin(draft.clone());
