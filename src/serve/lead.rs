@@ -108,7 +108,7 @@ async fn lead(worker: Arc<Worker>, asking: Asking, leader: Leader) {
 /// Fetches from the origin.
 pub(super) async fn from_origin(worker: Arc<Worker>, mut asking: Asking, leader: Leader, leave: Leave) {
     if worker.node.mesh.is_some() {
-        leader.under(leave.under());
+        leader.under(Under::Origin);
     }
     match ask(&worker, &mut asking, leave.ground).await {
         Err(error) => {
@@ -118,10 +118,6 @@ pub(super) async fn from_origin(worker: Arc<Worker>, mut asking: Asking, leader:
         Ok((fetched, Classified::Refresh(hit))) => {
             let (hit, not) = refresh(&worker, &asking, &hit, fetched).await;
             leave.validated(&asking, &hit, not, worker.node.clock.now().wall);
-            if worker.node.mesh.is_some() {
-                // Whoever waits is to know that the origin itself said so.
-                leader.under(Under::Origin);
-            }
             leader.refreshed(hit);
         }
         Ok((fetched, Classified::Store(storable))) => {

@@ -240,7 +240,7 @@ fn without_a_wish_for_a_lease_none_is_granted() {
     let token = fixture.lease(1, S());
     assert_eq!(fixture.ask(2, &look), Finding::Follow(party(1).place, token));
     assert_eq!(fixture.ask(1, &look), Finding::Alone(Duration::ZERO));
-    assert_eq!(fixture.lease(1, S()).number, 2);
+    assert_eq!(fixture.lease(1, S()), token);
 }
 
 #[test]
@@ -343,16 +343,22 @@ fn a_late_result_is_taken_and_ends_no_newer_lease() {
 }
 
 #[test]
-fn the_holder_that_asks_again_gets_a_new_token() {
+fn the_holder_that_asks_again_gets_the_same_token() {
     let mut fixture = Fixture::new(1..=3);
-    let first = fixture.lease(1, S());
+    let token = fixture.lease(1, S());
     fixture.ask(2, &query(S()));
-    let second = fixture.lease(1, S());
-    assert_ne!(first, second);
-    assert_eq!(fixture.ask(3, &query(S())), Finding::Follow(party(1).place, second));
+    fixture.pass(TERM - SECOND);
+    assert_eq!(fixture.lease(1, S()), token);
+    fixture.pass(TERM - SECOND);
+    assert_eq!(fixture.ask(3, &query(S())), Finding::Follow(party(1).place, token), "for a whole term more");
     assert_eq!(fixture.directory.stats().leases, 1);
-    fixture.say(1, &done(first, Ending::Failed, None));
-    assert_eq!(fixture.directory.stats().leases, 1, "the old token is worth nothing");
+}
+
+#[test]
+fn the_holder_that_asks_the_other_superpeer_too_gets_the_same_token_there() {
+    let mut fixture = Fixture::new([1, 2, OTHER_SUPERPEER]);
+    fixture.say(OTHER_SUPERPEER, &Kind::Granted(granted(of_other(1), S(), 1, false)));
+    assert_eq!(fixture.lease(1, S()), of_other(1));
 }
 
 #[test]
@@ -974,8 +980,13 @@ impl Model {
             Finding::Lease(token, _) => {
                 assert!(before.is_none_or(|(holder, _)| holder == node(number)), "a second lease");
                 assert!(query.lease_wanted && self.live.contains_key(&number));
-                assert!(!self.tokens.contains(token), "{token:?} was there before");
-                self.tokens.push(*token);
+                match before {
+                    Some((_, open)) => assert_eq!(open, *token, "the lease that the asker has"),
+                    None => {
+                        assert!(!self.tokens.contains(token), "{token:?} was there before");
+                        self.tokens.push(*token);
+                    }
+                }
             }
             Finding::Alone(_) => {}
             Finding::Warming => {
