@@ -1,9 +1,11 @@
 //! What an operator sees: the access log, metrics and `explain`.
 
 use crate::common::node::toml;
-use crate::common::{Node, Origin, in_time, reply};
+use crate::common::{Node, Origin, in_time, reply, turns};
+use futures_util::future::{join, join_all};
 use serde_json::Value;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const FRESH: &str = "Cache-Control: max-age=60";
 
@@ -182,4 +184,42 @@ async fn a_wrong_reload_keeps_the_old_configuration_whole() {
     let waiting = node.reload(&toml(origin.at, "[cache]\nmemory = \"64MiB\"")).unwrap();
     assert_eq!(waiting, ["cache"], "what needs a restart is said");
     node.get("/x").await.assert_hit();
+}
+
+#[tokio::test]
+async fn a_hundred_reloads_under_load_fail_no_request() {
+    const RELOADS: usize = 100;
+    const CLIENTS: usize = 8;
+    let origin = Origin::start().await;
+    for client in 0..CLIENTS {
+        origin.says(&format!("/{client}"), reply(200, &["Cache-Control: max-age=60"], "kept"));
+        origin.says(&format!("/{client}/never"), reply(200, &["Cache-Control: no-store"], "passed"));
+    }
+    let node = Node::before(&origin).await;
+    let reloading = AtomicBool::new(true);
+    let ask = async |client: usize| {
+        let mut connection = node.connect().await;
+        let mut asked = 0;
+        while reloading.load(Ordering::Relaxed) {
+            connection.get(&format!("/{client}")).await.assert_is(200, "kept");
+            connection.get(&format!("/{client}/never")).await.assert_is(200, "passed");
+            asked += 1;
+            if asked % 100 == 0 {
+                // A connection ends after a thousand requests, in order and announced.
+                connection = node.connect().await;
+            }
+        }
+        asked
+    };
+    let reload = async {
+        for round in 0..RELOADS {
+            let limits = format!("[limits]\nheader_count = {}\n", 50 + round);
+            node.reload(&toml(origin.at, &limits)).unwrap();
+            turns().await;
+        }
+        reloading.store(false, Ordering::Relaxed);
+    };
+    let (asked, ()) = join(join_all((0..CLIENTS).map(ask)), reload).await;
+    assert!(asked.iter().sum::<usize>() > RELOADS, "hardly any load: {asked:?}");
+    assert_eq!(node.metric("shoal_config_reloads_total{result=\"success\"}") as usize, 1 + RELOADS);
 }
