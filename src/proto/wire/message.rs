@@ -456,7 +456,8 @@ pub struct Head {
     /// Whether the version is still arriving at the sender.
     #[prost(bool, tag = "9")]
     pub arriving: bool,
-    /// BLAKE3 hashes of the chunks, 32 bytes each; all of them if the version is stored, else none.
+    /// BLAKE3 hashes of the chunks, 32 bytes each; all of them if the version is stored and its beginning was
+    /// asked for, else none.
     #[prost(bytes = "vec", tag = "10")]
     pub hashes: Vec<u8>,
     /// Whether the version is the one that the asker holds, so that no body follows.
