@@ -247,6 +247,7 @@ impl Rig {
             clock,
             device: Arc::new(FileDevice),
             resolver: Resolver::Fixed(Arc::default()),
+            seed: None,
         };
         let assembly = Assembly::build(loaded, surroundings, &spawner, None).await.unwrap();
         let shared =
