@@ -37,6 +37,8 @@ pub(super) enum Reach {
     Stored,
     /// At the origin only: this node is the object's home edge.
     Origin,
+    /// At the origin only, and what comes never leaves this node: the site or the rule is not for peers.
+    Private,
 }
 
 /// Everything that a fetch for the cache needs; independent of the client that caused it.
@@ -92,6 +94,7 @@ async fn lead(worker: Arc<Worker>, asking: Asking, leader: Leader) {
     let _open = enter(&metrics.fills_open);
     let ground = match &worker.node.mesh {
         None => Ground::Off,
+        Some(_) if asking.reach == Reach::Private => Ground::Off,
         Some(_) if asking.reach == Reach::Origin => Ground::Home,
         Some(_) if asking.is_end_to_end() => Ground::EndToEnd,
         Some(mesh) => {
@@ -271,6 +274,7 @@ pub(super) async fn renew(
     draft.fields = semantics::merge_304(&draft.fields, update);
     draft.received = received;
     draft.initial_age = age;
+    draft.personal |= asking.reach == Reach::Private;
     let merged = ResponseFacts::parse(draft.status, &draft.fields);
     let not = semantics::storable(&asking.request, &merged, &asking.policy).err();
     let hit = node.store.refresh(hit, draft).await;
@@ -319,7 +323,7 @@ async fn store(
         initial_age: semantics::corrected_initial_age(&facts, fetched.request_sent, fetched.received),
         position: PurgePosition::default(),
         reason,
-        personal: semantics::personal(&asking.request, &facts),
+        personal: asking.is_personal(&facts),
     };
     worker.node.known.storable(object, vary.clone());
     let filling = worker.node.store.begin(draft.clone());
@@ -418,6 +422,11 @@ pub(super) async fn range(
 }
 
 impl Asking {
+    /// Whether a response may not leave this node.
+    fn is_personal(&self, response: &ResponseFacts) -> bool {
+        self.reach == Reach::Private || semantics::personal(&self.request, response)
+    }
+
     /// Whether only the origin's own answer will do: the client says so, or shows credentials.
     fn is_end_to_end(&self) -> bool {
         let request = &self.request;

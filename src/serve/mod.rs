@@ -445,6 +445,7 @@ impl Cached {
 
     fn asking(&self, reason: FetchReason, reach: Reach) -> Asking {
         let exchange = &self.exchange;
+        let reach = if exchange.routed.peers() { reach } else { Reach::Private };
         Asking {
             site: Arc::clone(exchange.site()),
             metrics: Arc::clone(&exchange.metrics),

@@ -350,7 +350,8 @@ pub struct Read {
     /// First body byte.
     #[prost(uint64, tag = "4")]
     pub from: u64,
-    /// Body byte before which to end; 0 is the end of the body. Otherwise the end of a chunk.
+    /// Body byte before which to end; 0 is the end of the body. Otherwise the end of a chunk. An arriving version
+    /// comes to its end if none is named.
     #[prost(uint64, tag = "5")]
     pub to: u64,
     /// Lease under which it arrives there, if it is to be followed.

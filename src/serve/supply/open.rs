@@ -32,6 +32,7 @@ pub(super) async fn open<S: Sink>(
     let snapshot = worker.node.snapshot.load_full();
     let Some(request) = request(&open, &snapshot)? else { return out.reply(gone()).await };
     match exchange(worker, snapshot, from, (&open.key, &request)) {
+        Some(exchange) if !exchange.routed.peers() => out.reply(gone()).await,
         Some(exchange) if exchange.routed.pass.is_some() => out.reply(not_stored(false)).await,
         Some(exchange) => give(Cached::new(exchange, request), wanted, out).await,
         // Other routes or other sites than the asker's: a change that has not reached both yet.
