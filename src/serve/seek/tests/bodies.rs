@@ -254,3 +254,18 @@ async fn when_all_holders_of_a_stored_version_are_lost_others_are_sought_for_the
     rig.fake.peer(2, move |read| Ok(two.says(read)));
     rig.fill().await.is_whole(&version.body);
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_gives_an_arriving_body_up_to_the_end_of_a_chunk_is_not_blamed() {
+    let rig = Rig::new().await;
+    let version = rig.version(body(2 * CHUNK + 9));
+    rig.fake.answers([holders([1]), holders([2])]);
+    let (own, stored) = (version.clone(), version.clone().listed());
+    // As nodes did that took the range that is asked of holders for that of an arriving version.
+    rig.fake.peer(1, move |read| Ok(own.says(&wire::Read { to: CHUNK_SIZE, ..read.clone() })));
+    rig.fake.peer(2, move |read| Ok(stored.says(read)));
+    rig.fill().await.is_whole(&version.body);
+    assert!(rig.fake.blamed().is_empty());
+    let (number, read) = rig.fake.reads().pop().unwrap();
+    assert_eq!((number, read.from), (2, CHUNK_SIZE));
+}
