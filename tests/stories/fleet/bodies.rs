@@ -69,7 +69,9 @@ async fn ranges_heads_and_conditions_are_answered_of_what_a_peer_gives() {
         assert_eq!(part.field("content-range"), Some(&content_range[..]));
         fleet.settled().await;
         fleet.edge(1).get(&path).await.assert_is(200, &body);
-        assert_eq!(fleet.origin.count(&path), 1, "{range}");
+        // What may be far from the start is not waited for, and asked of the origin itself.
+        let own = usize::from(range.starts_with("bytes=-"));
+        assert_eq!(fleet.origin.count(&path), 1 + own, "{range}");
     }
     fleet.origin.says("/c", reply(200, &[FRESH, "ETag: \"r\""], &body));
     fleet.edge(0).warm("/c").await;
