@@ -1,7 +1,5 @@
 //! The program from outside: what a shell and a script see of the commands about configuration.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::process::{Command, Output};
 
 fn shoal(args: &[&str]) -> Output {
@@ -136,9 +134,9 @@ fn config_show_names_sources_and_config_schema_is_json() {
 
 /// A folder with an authority in `ca`, and what makes paths in it.
 fn cluster() -> (tempfile::TempDir, impl Fn(&str) -> String) {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("a temporary folder");
     let root = folder.path().to_owned();
-    let path = move |name: &str| root.join(name).to_str().unwrap().to_owned();
+    let path = move |name: &str| root.join(name).to_str().expect("a path in UTF-8").to_owned();
     let output = shoal(&["cert", "ca", "--out", &path("ca"), "--name", "fleet"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     (folder, path)
@@ -146,7 +144,7 @@ fn cluster() -> (tempfile::TempDir, impl Fn(&str) -> String) {
 
 fn mode(path: &str) -> u32 {
     use std::os::unix::fs::PermissionsExt;
-    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+    std::fs::metadata(path).expect("a file").permissions().mode() & 0o777
 }
 
 #[test]

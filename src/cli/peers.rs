@@ -93,7 +93,7 @@ fn row(member: &Value, superpeers: &Value) -> [String; COLUMNS.len()] {
         list(&member["roles"], ","),
         text(&member["zone"]),
         text(&member["state"]),
-        member["round_trip_ms"].as_f64().map_or(NOTHING.to_owned(), |time| format!("{time:.1} ms")),
+        member["round_trip_ms"].as_f64().map_or_else(|| NOTHING.to_owned(), |time| format!("{time:.1} ms")),
         bytes(&member["bytes_sent"]),
         bytes(&member["bytes_received"]),
         session(member, superpeers),
@@ -105,7 +105,7 @@ fn row(member: &Value, superpeers: &Value) -> [String; COLUMNS.len()] {
 fn session(member: &Value, superpeers: &Value) -> String {
     let mut superpeers = superpeers.as_array().into_iter().flatten();
     let found = superpeers.find(|superpeer| !superpeer["id"].is_null() && superpeer["id"] == member["id"]);
-    found.map_or(NOTHING.to_owned(), |superpeer| text(&superpeer["session"]))
+    found.map_or_else(|| NOTHING.to_owned(), |superpeer| text(&superpeer["session"]))
 }
 
 fn faults(member: &Value) -> String {
@@ -134,7 +134,7 @@ fn list(value: &Value, between: &str) -> String {
 }
 
 fn bytes(value: &Value) -> String {
-    value.as_u64().map_or(NOTHING.to_owned(), |bytes| ByteSize(bytes).to_string())
+    value.as_u64().map_or_else(|| NOTHING.to_owned(), |bytes| ByteSize(bytes).to_string())
 }
 
 /// The members of an object that are not objects themselves.

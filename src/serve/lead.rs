@@ -37,8 +37,8 @@ pub(super) enum Reach {
     Stored,
     /// At the origin only: this node is the object's home edge.
     Origin,
-    /// At the origin only, and what comes never leaves this node: the site or the rule is not for peers.
-    Private,
+    /// At the origin only, and what comes stays on this node: the site or rule does not share.
+    Off,
 }
 
 /// Everything that a fetch for the cache needs; independent of the client that caused it.
@@ -94,7 +94,7 @@ async fn lead(worker: Arc<Worker>, asking: Asking, leader: Leader) {
     let _open = enter(&metrics.fills_open);
     let ground = match &worker.node.mesh {
         None => Ground::Off,
-        Some(_) if asking.reach == Reach::Private => Ground::Off,
+        Some(_) if asking.reach == Reach::Off => Ground::Off,
         Some(_) if asking.reach == Reach::Origin => Ground::Home,
         Some(_) if asking.is_end_to_end() => Ground::EndToEnd,
         Some(mesh) => {
@@ -108,7 +108,7 @@ async fn lead(worker: Arc<Worker>, asking: Asking, leader: Leader) {
 /// Fetches from the origin.
 pub(super) async fn from_origin(worker: Arc<Worker>, mut asking: Asking, leader: Leader, leave: Leave) {
     if worker.node.mesh.is_some() {
-        leader.under(leave.under());
+        leader.under(Under::Origin);
     }
     match ask(&worker, &mut asking, leave.ground).await {
         Err(error) => {
@@ -118,10 +118,6 @@ pub(super) async fn from_origin(worker: Arc<Worker>, mut asking: Asking, leader:
         Ok((fetched, Classified::Refresh(hit))) => {
             let (hit, not) = refresh(&worker, &asking, &hit, fetched).await;
             leave.validated(&asking, &hit, not, worker.node.clock.now().wall);
-            if worker.node.mesh.is_some() {
-                // Whoever waits is to know that the origin itself said so.
-                leader.under(Under::Origin);
-            }
             leader.refreshed(hit);
         }
         Ok((fetched, Classified::Store(storable))) => {
@@ -274,7 +270,8 @@ pub(super) async fn renew(
     draft.fields = semantics::merge_304(&draft.fields, update);
     draft.received = received;
     draft.initial_age = age;
-    draft.personal |= asking.reach == Reach::Private;
+    // A site may have shared it when it was stored.
+    draft.personal |= asking.reach == Reach::Off;
     let merged = ResponseFacts::parse(draft.status, &draft.fields);
     let not = semantics::storable(&asking.request, &merged, &asking.policy).err();
     let hit = node.store.refresh(hit, draft).await;
@@ -323,7 +320,7 @@ async fn store(
         initial_age: semantics::corrected_initial_age(&facts, fetched.request_sent, fetched.received),
         position: PurgePosition::default(),
         reason,
-        personal: asking.is_personal(&facts),
+        personal: asking.reach == Reach::Off || semantics::personal(&asking.request, &facts),
     };
     worker.node.known.storable(object, vary.clone());
     let filling = worker.node.store.begin(draft.clone());
@@ -422,11 +419,6 @@ pub(super) async fn range(
 }
 
 impl Asking {
-    /// Whether a response may not leave this node.
-    fn is_personal(&self, response: &ResponseFacts) -> bool {
-        self.reach == Reach::Private || semantics::personal(&self.request, response)
-    }
-
     /// Whether only the origin's own answer will do: the client says so, or shows credentials.
     fn is_end_to_end(&self) -> bool {
         let request = &self.request;

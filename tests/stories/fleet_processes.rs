@@ -56,8 +56,17 @@ async fn get(at: SocketAddr, target: &str) -> Reply {
     Client::connect(at).await.get(target).await
 }
 
+/// What `shoal peers` prints, with these flags too.
+async fn told(process: &Process, more: &[&str]) -> Vec<u8> {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_shoal"));
+    let command = command.args(["peers", "--admin", &process.door("admin").to_string()]).args(more);
+    let output = in_time("shoal peers", command.output()).await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
 async fn peers(process: &Process) -> Value {
-    serde_json::from_str(&get(process.door("admin"), "/peers").await.text()).unwrap()
+    serde_json::from_slice(&told(process, &["--json"]).await).unwrap()
 }
 
 /// Waits until the node knows so many others and has its sessions.
@@ -127,12 +136,7 @@ async fn a_node_alone_says_that_it_is_in_no_fleet_and_a_fleets_settings_wait_for
     let (admin, url) = (["--admin", "127.0.0.1:0"], format!("http://{}", origin.at));
     let process = Process::run(&[&admin[..], &["--listen", "127.0.0.1:0", "--origin", &url]].concat()).await;
     assert_eq!(peers(&process).await, Value::Null);
-    let admin = process.door("admin").to_string();
-    let told = tokio::task::spawn_blocking(move || {
-        Command::new(env!("CARGO_BIN_EXE_shoal")).args(["peers", "--admin", &admin]).output().unwrap()
-    });
-    let told = told.await.unwrap();
-    assert_eq!(told.stdout, b"this node is not part of a fleet: peer.listen is not set\n");
+    assert_eq!(told(&process, &[]).await, b"this node is not part of a fleet: peer.listen is not set\n");
 
     let cluster = Cluster::new();
     cluster.node("n", &["edge"], &[]);

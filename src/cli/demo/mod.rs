@@ -13,6 +13,7 @@ mod folder;
 mod summary;
 mod table;
 
+use super::origin::Counts;
 use super::replay::engine::{Engine, Load, Verify};
 use super::replay::report::Report;
 use super::replay::runtime;
@@ -138,35 +139,39 @@ impl Stage {
         Ok(if summary.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
-    /// Asks a fleet for one object at once, and all edges for `duration`, or until the demo is to end.
+    /// Asks a fleet for one object at once, then all edges for `duration`, or until the demo is to end.
     async fn ask(&mut self, duration: Duration, trace: Arc<Trace>, place: &Place) -> anyhow::Result<Summary> {
         let targets = place.targets().await?;
-        let crowd = if place.is_fleet() {
-            let report = self.play(crowd::load(targets.clone())?, duration, place).await?;
-            eprintln!("flash crowd  {} clients, {:.1} s", report.requests, report.seconds);
-            Some(report)
-        } else {
-            None
+        let mix = Load {
+            trace,
+            targets: targets.clone(),
+            concurrency: CONCURRENCY,
+            requests: None,
+            verify: Verify::All,
         };
-        let load = Load { trace, targets, concurrency: CONCURRENCY, requests: None, verify: Verify::All };
-        let report = if self.ending.came { None } else { Some(self.play(load, duration, place).await?) };
-        let report = match (crowd, report) {
-            (Some(crowd), Some(report)) => report.after(&crowd),
-            (Some(report), None) | (None, Some(report)) => report,
-            (None, None) => anyhow::bail!("ended before anything was asked"),
-        };
-        let counts = counts::of_origin(place.origin).await.context("the origin does not tell its counts")?;
-        Ok(if place.is_fleet() {
-            Summary::of_fleet(report, counts, &place.metrics().await?)
-        } else {
-            Summary::new(report, counts)
-        })
+        let table = Table::new(duration);
+        if !place.is_fleet() {
+            let report = self.play(mix, duration, table, place).await?;
+            return Ok(Summary::new(report, place.counts().await?));
+        }
+        let mut report = self.play(crowd::load(targets)?, duration, table, place).await?;
+        eprintln!("flash crowd  {} clients, {:.1} s", report.requests, report.seconds);
+        if !self.ending.came {
+            let table = Table::new(duration).after(&report);
+            report = self.play(mix, duration, table, place).await?.after(&report);
+        }
+        Ok(Summary::of_fleet(report, place.counts().await?, &place.metrics().await?))
     }
 
     /// Asks as `load` says until it is done, `duration` is over, or the demo is to end.
-    async fn play(&mut self, load: Load, duration: Duration, place: &Place) -> anyhow::Result<Report> {
+    async fn play(
+        &mut self,
+        load: Load,
+        duration: Duration,
+        mut table: Table,
+        place: &Place,
+    ) -> anyhow::Result<Report> {
         let engine = Engine::start(load, Clock::system(), &self.spawner);
-        let mut table = Table::new(duration);
         let mut tick = tokio::time::interval(TABLE_EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         tick.reset();
@@ -213,6 +218,11 @@ impl Place {
             targets.push(if self.is_fleet() { target.called(host) } else { target });
         }
         Ok(targets)
+    }
+
+    /// What the origin was asked for.
+    async fn counts(&self) -> anyhow::Result<Counts> {
+        counts::of_origin(self.origin).await.context("the origin does not tell its counts")
     }
 
     /// The metrics of all edges.

@@ -3,7 +3,7 @@
 use super::summary::{offload, origin_ratio};
 use crate::cli::origin::Counts;
 use crate::cli::replay::engine::Engine;
-use crate::cli::replay::report::Served;
+use crate::cli::replay::report::{Report, Served};
 use crate::cli::replay::tally::Tally;
 use crate::cli::replay::verdict::Seen;
 use bytesize::ByteSize;
@@ -21,6 +21,8 @@ pub(super) struct Table {
     /// Lines on the screen that the next table replaces.
     drawn: usize,
     before: Moment,
+    /// What an earlier run asked for and was served, which the origin's counts include.
+    earlier: (u64, Served),
 }
 
 /// Counts at one moment.
@@ -50,12 +52,18 @@ struct View {
 impl Table {
     /// A table of a demo that asks for `duration`.
     pub(super) fn new(duration: Duration) -> Self {
-        Self { terminal: io::stderr().is_terminal(), duration, drawn: 0, before: Moment::default() }
+        let terminal = io::stderr().is_terminal();
+        Self { terminal, duration, drawn: 0, before: Moment::default(), earlier: Default::default() }
+    }
+
+    /// The same for a run that follows `earlier`.
+    pub(super) fn after(self, earlier: &Report) -> Self {
+        Self { earlier: (earlier.unique_bytes, earlier.served_bytes), ..self }
     }
 
     /// Shows what has come since the last time.
     pub(super) fn show(&mut self, engine: &Engine, origin: Option<Counts>) {
-        let (at, unique_bytes) = (engine.elapsed(), engine.unique_bytes());
+        let (at, unique_bytes) = (engine.elapsed(), engine.unique_bytes() + self.earlier.0);
         let view = engine.tally(|tally| self.view(tally, at));
         let view = View { unique_bytes, origin, ..view };
         let text = if self.terminal { self.redraw(&view.table(self.duration)) } else { view.line() };
@@ -82,7 +90,7 @@ impl Table {
             shares,
             p50_us,
             p99_us,
-            served: Served::of(tally),
+            served: Served::of(tally).plus(self.earlier.1),
             unique_bytes: 0,
             errors: tally.errors(),
             mismatches: tally.mismatches,

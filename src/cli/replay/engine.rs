@@ -120,11 +120,12 @@ impl Engine {
         look(&mut self.shared.tally.lock())
     }
 
-    /// The sum of sizes over the distinct objects asked for so far.
+    /// The distinct objects asked for so far.
     pub(crate) fn unique_objects(&self) -> u64 {
         self.shared.unique_objects.load(Relaxed)
     }
 
+    /// The sum of their sizes.
     pub(crate) fn unique_bytes(&self) -> u64 {
         self.shared.unique_bytes.load(Relaxed)
     }

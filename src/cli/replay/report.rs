@@ -137,7 +137,8 @@ fn per_s(count: u64, seconds: f64) -> f64 {
 }
 
 impl Served {
-    const fn plus(self, other: Self) -> Self {
+    /// Both together.
+    pub(crate) const fn plus(self, other: Self) -> Self {
         Self {
             memory: self.memory + other.memory,
             disk: self.disk + other.disk,

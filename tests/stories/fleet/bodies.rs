@@ -132,23 +132,6 @@ async fn a_client_that_changed_something_is_not_given_what_was_before() {
     assert_eq!(fleet.origin.count("/x"), 3);
 }
 
-#[tokio::test]
-async fn what_is_not_for_peers_is_neither_given_nor_taken() {
-    let rules = "[[site.rules]]\npath = \"/own/*\"\npeers = false\n";
-    let fleet = Fleet::of(&[super::cluster::SUPERPEER, Roles::EDGE, Roles::EDGE], rules).await;
-    fleet.origin.says("/own/x", reply(200, &[FRESH], "own"));
-    fleet.origin.says("/all", reply(200, &[FRESH], "all"));
-    for node in fleet.edges() {
-        for (path, body) in [("/own/x", "own"), ("/all", "all")] {
-            node.warm(path).await.assert_is(200, body);
-            node.get(path).await.assert_is(200, body);
-        }
-    }
-    assert_eq!((fleet.origin.count("/own/x"), fleet.origin.count("/all")), (2, 1));
-    let lookups: f64 = fleet.edges().map(|node| node.metric("shoal_swarm_lookups_total")).sum();
-    assert_eq!(lookups, 2.0, "only for what is shared");
-}
-
 /// Waits until no fill, no lease and no request of a peer is open any more.
 async fn nothing_is_left(fleet: &Fleet) {
     fleet.settled().await;

@@ -270,8 +270,10 @@ async fn who_gives_an_arriving_body_up_to_the_end_of_a_chunk_is_not_blamed() {
     assert_eq!((number, read.from), (2, CHUNK_SIZE));
 }
 
+type Lie = fn(Vec<Say>) -> Vec<Say>;
+
 /// Ways not to keep to the protocol, each a change of what an honest peer says.
-const LIES: [(&str, fn(Vec<Say>) -> Vec<Say>); 9] = [
+const LIES: [(&str, Lie); 9] = [
     ("bytes beyond the length", |says| {
         let more = Say::Frame(Frame::Data(Bytes::from_static(&[7; 50_000])));
         let end = says.len() - 1;
