@@ -27,8 +27,9 @@ const HANDSHAKES_UNPROVEN_MAX: usize = HANDSHAKES_MAX / 2;
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(2);
 /// Time for the first frame of a stream.
 const ASK_LIMIT: Duration = Duration::from_secs(5);
-/// Bytes of a question: the fields of a request and a key are its largest parts.
-const ASK_MAX: usize = 128 << 10;
+/// Bytes of a question, or of a note within a session: the fields of a request, or a full announcement. What is decoded
+/// takes up to some twenty times that, so nobody may send as much as a head with its hashes is.
+const ASK_MAX: usize = 256 << 10;
 
 impl Shared {
     /// Accepts until the endpoint is closed.

@@ -52,13 +52,13 @@ impl Exchange {
         Self::accepted(peer, streams, MESSAGE_MAX)
     }
 
-    /// A stream that the peer opened; its first message may have at most `first_max` bytes.
+    /// A stream that the peer opened; its messages may have at most `message_max` bytes.
     pub(super) fn accepted(
         peer: NodeId,
         (send, receive): (SendStream, RecvStream),
-        first_max: usize,
+        message_max: usize,
     ) -> Self {
-        Self { peer, send, receive, frames: Frames::new(first_max), unsent: Vec::new(), ended: false }
+        Self { peer, send, receive, frames: Frames::new(message_max), unsent: Vec::new(), ended: false }
     }
 
     /// Who is at the other end.
@@ -74,7 +74,6 @@ impl Exchange {
     pub async fn frame(&mut self) -> Result<Option<Frame>, AskError> {
         loop {
             if let Some(frame) = self.frames.next()? {
-                self.frames.allow_long_messages();
                 return Ok(Some(frame));
             }
             let mut pieces = [const { Bytes::new() }; PIECES];

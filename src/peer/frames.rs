@@ -1,7 +1,7 @@
 //! Frames out of the pieces in which a stream arrives. No I/O, so that reading may stop anywhere and go on.
 
+use crate::proto::wire::DATA_MAX;
 use crate::proto::wire::frame::{FRAME_HEAD, Frame, FrameError, FrameHead, FrameKind};
-use crate::proto::wire::{DATA_MAX, MESSAGE_MAX};
 use bytes::{Buf, Bytes, BytesMut};
 use std::collections::VecDeque;
 
@@ -20,8 +20,7 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    /// The beginning of a stream. Messages may have at most `message_max` bytes until
-    /// [`allow_long_messages`](Self::allow_long_messages).
+    /// The beginning of a stream. Messages may have at most `message_max` bytes.
     pub(super) fn new(message_max: usize) -> Self {
         Self {
             ahead: VecDeque::new(),
@@ -31,11 +30,6 @@ impl Frames {
             payload: BytesMut::new(),
             message_max,
         }
-    }
-
-    /// From now on messages may be as long as the wire allows.
-    pub(super) fn allow_long_messages(&mut self) {
-        self.message_max = MESSAGE_MAX;
     }
 
     /// Adds what came next.
@@ -133,6 +127,7 @@ fn fixed<const N: usize>(payload: &[u8]) -> Result<[u8; N], FrameError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::wire::MESSAGE_MAX;
     use proptest::prelude::*;
 
     fn encode(frame: &Frame) -> Vec<u8> {

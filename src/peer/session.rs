@@ -305,6 +305,10 @@ impl Wire {
             return super::directory::open(node, &node.me, number).map(Self::Local).ok_or(AskError::Refused);
         }
         let link = node.link(member.id, member.address).await?;
+        // Until the connection stands, its role is only what is said of it.
+        if !link.member().roles.superpeer {
+            return Err(AskError::Refused);
+        }
         let mut exchange = link.ask(ask::Kind::Session(wire::Session { number })).await?;
         match hear(&mut exchange).await? {
             Some(note::Kind::Leaving(_)) => Err(AskError::Refused),

@@ -1,6 +1,7 @@
 //! What this node remembers of keys that it does not store (yet): that their responses are not
 //! storable, so that requests for them are not held up waiting for each other ("hit-for-miss"), that
-//! they are, so that requests with cookies may share a fetch, and what they vary by.
+//! they are, so that requests with cookies may share a fetch, what they vary by, and when they were
+//! invalidated, so that no older version is taken from a peer.
 //!
 //! Only economy depends on it; entries may vanish at any time. A shard holds two generations: when
 //! the younger is full it becomes the elder, and what was the elder is forgotten. Every miss writes
@@ -30,9 +31,23 @@ struct Shard {
     old: HashMap<ObjectId, Entry>,
 }
 
-enum Entry {
-    Uncacheable { until: Wall },
-    Storable { vary: Option<VaryList> },
+struct Entry {
+    response: Response,
+    invalidated: Option<Wall>,
+}
+
+/// What the last response was.
+#[derive(Default)]
+enum Response {
+    /// Not known.
+    #[default]
+    Unknown,
+    Uncacheable {
+        until: Wall,
+    },
+    Storable {
+        vary: Option<VaryList>,
+    },
 }
 
 impl Default for Known {
@@ -44,22 +59,22 @@ impl Default for Known {
 impl Known {
     /// A response for `object` was not storable.
     pub fn uncacheable(&self, object: ObjectId, now: Wall) {
-        self.shard(object).insert(object, Entry::Uncacheable { until: now.plus(UNCACHEABLE_FOR) });
+        self.shard(object).note(object, Response::Uncacheable { until: now.plus(UNCACHEABLE_FOR) });
     }
 
     /// A response for `object` was storable, and varies by `vary`.
     pub fn storable(&self, object: ObjectId, vary: Option<VaryList>) {
-        self.shard(object).insert(object, Entry::Storable { vary });
+        self.shard(object).note(object, Response::Storable { vary });
     }
 
     /// Whether responses for `object` were not storable of late.
     pub fn is_uncacheable(&self, object: ObjectId, now: Wall) -> bool {
-        matches!(self.shard(object).get(object), Some(Entry::Uncacheable { until }) if now < *until)
+        matches!(self.shard(object).response(object), Response::Uncacheable { until } if now < *until)
     }
 
     /// Whether the last response for `object` was storable.
     pub fn is_storable(&self, object: ObjectId) -> bool {
-        matches!(self.shard(object).get(object), Some(Entry::Storable { .. }))
+        matches!(self.shard(object).response(object), Response::Storable { .. })
     }
 
     /// The variant that a request with `fields` selects, as far as the object's `Vary` is known.
@@ -70,10 +85,20 @@ impl Known {
 
     /// What responses for `object` vary by, as far as that is known.
     pub fn vary(&self, object: ObjectId) -> Option<VaryList> {
-        match self.shard(object).get(object) {
-            Some(Entry::Storable { vary }) => vary.clone(),
+        match self.shard(object).response(object) {
+            Response::Storable { vary } => vary.clone(),
             _ => None,
         }
+    }
+
+    /// What was stored of `object` was invalidated, here and now.
+    pub fn invalidated(&self, object: ObjectId, now: Wall) {
+        self.shard(object).invalidate(object, now);
+    }
+
+    /// When `object` was invalidated last, as far as that is remembered.
+    pub fn invalidated_at(&self, object: ObjectId) -> Option<Wall> {
+        self.shard(object).get(object)?.invalidated
     }
 
     fn shard(&self, object: ObjectId) -> MutexGuard<'_, Shard> {
@@ -84,6 +109,25 @@ impl Known {
 impl Shard {
     fn get(&self, object: ObjectId) -> Option<&Entry> {
         self.young.get(&object).or_else(|| self.old.get(&object))
+    }
+
+    fn response(&self, object: ObjectId) -> &Response {
+        self.get(object).map_or(&Response::Unknown, |entry| &entry.response)
+    }
+
+    fn note(&mut self, object: ObjectId, response: Response) {
+        let invalidated = self.get(object).and_then(|entry| entry.invalidated);
+        self.insert(object, Entry { response, invalidated });
+    }
+
+    fn invalidate(&mut self, object: ObjectId, now: Wall) {
+        let response =
+            self.get_mut(object).map(|entry| std::mem::take(&mut entry.response)).unwrap_or_default();
+        self.insert(object, Entry { response, invalidated: Some(now) });
+    }
+
+    fn get_mut(&mut self, object: ObjectId) -> Option<&mut Entry> {
+        self.young.get_mut(&object).or_else(|| self.old.get_mut(&object))
     }
 
     fn insert(&mut self, object: ObjectId, entry: Entry) {
@@ -113,6 +157,17 @@ mod tests {
         assert!(!known.is_uncacheable(object(1), now.plus(UNCACHEABLE_FOR)));
         known.storable(object(1), None);
         assert!(known.is_storable(object(1)) && !known.is_uncacheable(object(1), now));
+    }
+
+    #[test]
+    fn an_invalidation_and_the_last_response_are_known_side_by_side() {
+        let (known, now) = (Known::default(), Wall::from_millis(7));
+        known.uncacheable(object(1), now);
+        known.invalidated(object(1), now);
+        assert!(known.is_uncacheable(object(1), now));
+        known.storable(object(1), None);
+        assert_eq!((known.invalidated_at(object(1)), known.invalidated_at(object(2))), (Some(now), None));
+        assert!(known.is_storable(object(1)));
     }
 
     #[test]

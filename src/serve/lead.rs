@@ -270,6 +270,8 @@ pub(super) async fn renew(
     draft.fields = semantics::merge_304(&draft.fields, update);
     draft.received = received;
     draft.initial_age = age;
+    // A site may have shared it when it was stored.
+    draft.personal |= asking.reach == Reach::Off;
     let merged = ResponseFacts::parse(draft.status, &draft.fields);
     let not = semantics::storable(&asking.request, &merged, &asking.policy).err();
     let hit = node.store.refresh(hit, draft).await;

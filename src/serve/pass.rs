@@ -140,6 +140,7 @@ pub(super) fn origin_head(exchange: &Exchange, method: Method, mut headers: Head
 async fn invalidate(exchange: &Exchange, fields: &HeaderMap) {
     let routed = &exchange.routed;
     let node = &exchange.worker.node;
+    node.known.invalidated(routed.object, node.clock.now().wall);
     node.store.invalidate(routed.object).await;
     let (host, target) = (routed.host_str(), routed.target.as_str());
     for path in semantics::invalidation_targets(routed.scheme, host, target, fields) {
@@ -151,6 +152,7 @@ async fn invalidate(exchange: &Exchange, fields: &HeaderMap) {
 async fn drop_object(node: &Arc<Node>, key: &CacheKey) {
     let object = key.object();
     node.fills.doom(object);
+    node.known.invalidated(object, node.clock.now().wall);
     node.store.invalidate(object).await;
 }
 

@@ -350,7 +350,8 @@ pub struct Read {
     /// First body byte.
     #[prost(uint64, tag = "4")]
     pub from: u64,
-    /// Body byte before which to end; 0 is the end of the body. Otherwise the end of a chunk.
+    /// Body byte before which to end; 0 is the end of the body. Otherwise the end of a chunk. An arriving version
+    /// comes to its end if none is named.
     #[prost(uint64, tag = "5")]
     pub to: u64,
     /// Lease under which it arrives there, if it is to be followed.
@@ -456,7 +457,8 @@ pub struct Head {
     /// Whether the version is still arriving at the sender.
     #[prost(bool, tag = "9")]
     pub arriving: bool,
-    /// BLAKE3 hashes of the chunks, 32 bytes each; all of them if the version is stored, else none.
+    /// BLAKE3 hashes of the chunks, 32 bytes each; all of them if the version is stored and its beginning was
+    /// asked for, else none.
     #[prost(bytes = "vec", tag = "10")]
     pub hashes: Vec<u8>,
     /// Whether the version is the one that the asker holds, so that no body follows.

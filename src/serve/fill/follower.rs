@@ -6,6 +6,9 @@ use std::ops::Deref;
 
 /// Peers that read one fill at most. The directory sends others to those who follow already.
 const FOLLOWERS_MAX: usize = 4;
+/// Peers that read one fill at most of those who found no directory, and whom nobody sends elsewhere: the
+/// home edge spares the origin all of them.
+const GUESTS_MAX: usize = 64;
 
 /// A reader that is a peer; counted until it is dropped.
 pub struct Follower(Reader);
@@ -29,17 +32,21 @@ impl FillTable {
             return Followed::Nowhere;
         };
         match Reader::join(fill, from, false) {
-            Some(reader) => Follower::of(reader).map_or(Followed::Crowded, Followed::Live),
+            Some(reader) => Follower::of(reader, FOLLOWERS_MAX).map_or(Followed::Crowded, Followed::Live),
             None => Followed::Nowhere,
         }
     }
 }
 
 impl Follower {
-    /// Counts `reader` as a peer's. `None` if there are as many as may be.
-    pub fn of(reader: Reader) -> Option<Self> {
+    /// Counts `reader` as that of a peer that came without a directory. `None` if there are as many as may be.
+    pub fn guest(reader: Reader) -> Option<Self> {
+        Self::of(reader, GUESTS_MAX)
+    }
+
+    fn of(reader: Reader, max: usize) -> Option<Self> {
         let mut state = reader.fill.state.lock();
-        if state.followers >= FOLLOWERS_MAX {
+        if state.followers >= max {
             return None;
         }
         state.followers += 1;

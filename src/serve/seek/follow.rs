@@ -155,6 +155,8 @@ impl<S: Swarm> Taking<S> {
                     Ok(()) => return Ok(true),
                     Err(fault) => fault.into(),
                 },
+                // It ends in order where a chunk does: it gives no more, which is no fault.
+                Ok(None) if self.checker.offset() == self.checker.checked() => Trouble::Gone,
                 Ok(_) => AskError::Protocol.into(),
                 Err(error) => error.into(),
             };

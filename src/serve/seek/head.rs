@@ -68,8 +68,7 @@ pub(super) fn version(
         return Err(Unusable::Gone);
     }
     let initial_age = age(head.age, delay);
-    let lifetime = semantics::lifetime(&facts, received, &asking.policy).secs;
-    if !head.arriving && (lifetime <= initial_age || facts.directives.no_cache()) {
+    if !head.arriving && is_stale(asking, &facts, (received, initial_age)) {
         return Err(Unusable::Gone);
     }
     let version = head.version[..].try_into().map(VersionId).or(Err(Unusable::Protocol))?;
@@ -96,6 +95,11 @@ pub(super) fn version(
         personal: false,
     };
     Ok(Version { draft, facts, vary, hashes, arriving: head.arriving })
+}
+
+/// Whether a version that was received at that age must be validated before it is used.
+pub(super) fn is_stale(asking: &Asking, facts: &ResponseFacts, (received, age): (Wall, u32)) -> bool {
+    semantics::lifetime(facts, received, &asking.policy).secs <= age || facts.directives.no_cache()
 }
 
 /// The variant of the object that is asked for, under the list `vary`.
@@ -140,14 +144,12 @@ fn status(code: u32) -> Option<StatusCode> {
     u16::try_from(code).ok().and_then(|code| StatusCode::from_u16(code).ok())
 }
 
-/// Whether the length is not another than the fields say.
+/// Whether the length is what the fields say, if they say one.
 fn length_fits(fields: &HeaderMap, length: Option<u64>) -> bool {
     let stated =
         fields.get(CONTENT_LENGTH).map(|value| value.to_str().ok().and_then(|text| text.parse().ok()));
-    match (stated, length) {
-        (Some(stated), Some(length)) => stated == Some(length),
-        _ => true,
-    }
+    // A body of another length than clients are told would be taken for two responses.
+    stated.is_none_or(|stated| stated.is_some() && stated == length)
 }
 
 /// The hashes of all chunks of a stored version, none of an arriving one.

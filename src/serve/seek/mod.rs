@@ -21,7 +21,7 @@ use crate::proto::key::{VariantId, VersionId};
 use crate::proto::object::layout::{CHUNK_SIZE, HEAD_BODY_MAX};
 use crate::proto::relay::{Checked, Checker, RelayFault};
 use crate::proto::seek::{By, Event, Facts, Reading, Seek, Step};
-use crate::proto::semantics::VaryList;
+use crate::proto::semantics::{ResponseFacts, VaryList};
 use crate::proto::swarm::{Holding, NodeId, Place, Query};
 use crate::proto::time::Wall;
 use crate::proto::wire::{self, Frame, ask, reply};
@@ -280,6 +280,9 @@ impl<S: Swarm> Seeker<S> {
         found: &mut Option<Found<S::Frames>>,
     ) -> Reading {
         let version = match version {
+            Ok(Version { draft, .. }) if self.is_outdated(draft.initial_age, draft.received) => {
+                return self.gone(from.node, by);
+            }
             Ok(version) => version,
             Err(Unusable::Gone) => return self.gone(from.node, by),
             Err(Unusable::Protocol) => return self.unanswered(from.node, AskError::Protocol.into()),
@@ -346,6 +349,14 @@ impl<S: Swarm> Seeker<S> {
         let is_same = head.key == held.head.key() && head.version == held.head.version.0;
         let (true, Some(fields)) = (is_same, head::fields(&head.fields)) else { return self.gone(node, by) };
         let age = head::age(head.age, delay);
+        let facts = ResponseFacts::parse(held.head.status, &fields);
+        // What the origin has just validated for all who follow is good for each of them, however short its life.
+        let is_stored = matches!(by, By::Holder | By::Fresher);
+        if is_stored && head::is_stale(&self.asking, &facts, (received, age))
+            || self.is_outdated(age, received)
+        {
+            return self.gone(node, by);
+        }
         let update = (&fields, age, received);
         let (hit, _) = lead::renew(&self.worker.node, &self.asking, &held, update).await;
         *found = Some(Found::Same(hit));
@@ -361,6 +372,13 @@ impl<S: Swarm> Seeker<S> {
         // What is held was stored under the other list.
         self.asking.stale = None;
         Reading::Varies(variant)
+    }
+
+    /// Whether what had this age when it was received may be older than the last invalidation here: a client
+    /// that changed something here must not be given what was before (RFC 9111 §4.4). Ages are in whole seconds.
+    fn is_outdated(&self, age: u32, received: Wall) -> bool {
+        let invalidated = self.worker.node.known.invalidated_at(self.asking.object);
+        invalidated.is_some_and(|at| received <= at.plus(Duration::from_secs(u64::from(age) + 1)))
     }
 
     fn not_stored(&mut self, server_error: bool, of_object: bool) -> Reading {

@@ -23,7 +23,7 @@ use crate::peer::{Exchange, PeerRequest, Requests};
 use crate::proto::key::{ObjectId, VariantId, VersionId};
 use crate::proto::swarm::{Member, NodeId, Token};
 use crate::proto::wire::{self, ask, code, reply};
-use crate::telemetry::PeerAnswer;
+use crate::telemetry::{PeerAnswer, enter};
 use futures_util::FutureExt;
 use hashbrown::HashMap;
 use http::HeaderName;
@@ -44,9 +44,10 @@ pub async fn run(worker: Arc<Worker>, mut requests: Requests) {
         match uploads.enter(from.id) {
             Some(place) => {
                 let own = Arc::clone(&worker);
+                let open = enter(&worker.node.metrics.supply.open);
                 worker.spawner.spawn(Box::pin(async move {
                     answer(&own, &from, ask, exchange).await;
-                    drop(place);
+                    drop((place, open));
                 }));
             }
             None => refuse(&worker.node, exchange),

@@ -126,7 +126,7 @@ async fn give<S: Sink>(mut cached: Cached, mut wanted: Wanted, out: &mut Out<S>)
             }
             Joined::Alone => return out.reply(busy()).await,
         };
-        let Some(live) = Follower::of(reader) else { return out.reply(busy()).await };
+        let Some(live) = Follower::guest(reader) else { return out.reply(busy()).await };
         let outcome = out.patient(live.outcome()).await?;
         if let Some(variant) = selected(&cached, &outcome) {
             wanted.variant = variant;

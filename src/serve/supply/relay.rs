@@ -106,8 +106,10 @@ async fn stream<S: Sink>(
         return Ok(());
     }
     reader.seek(wanted.from);
-    // Up to the end of the body means to where it turns out to be.
-    let to = wanted.to.filter(|to| draft.length.is_none_or(|length| *to < length));
+    // Up to the end of the body means to where it turns out to be. Who names no version did not know that it is
+    // arriving, and takes all of what does.
+    let to =
+        wanted.to.filter(|to| wanted.version.is_some() && draft.length.is_none_or(|length| *to < length));
     Relay { out, arriving, reader, from: wanted.from, cursor: wanted.from, to }.run().await
 }
 

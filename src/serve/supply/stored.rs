@@ -62,7 +62,10 @@ pub(super) async fn give<S: Sink>(
     let chunks = chunk_count(length) as usize;
     let hashes = node.store.chunk_hashes(hit).unwrap_or_default();
     let Some(hashes) = hashes.get(..chunks) else { return out.reply(gone()).await };
-    head.hashes = hashes.concat();
+    // Who reads on has the list already.
+    if range.start == 0 {
+        head.hashes = hashes.concat();
+    }
     out.reply(reply::Kind::Head(head)).await?;
     send(hit, range, (length, hashes), out).await
 }

@@ -1,5 +1,6 @@
 //! Stories of a fleet: whole nodes in this process, over real QUIC and TCP on loopback, counted at the origin.
 
+mod bodies;
 mod cluster;
 mod failing;
 mod sharing;

@@ -10,7 +10,7 @@ use shoal::config::{self, Sources};
 use shoal::net::Tcp;
 use shoal::peer::{Answer, Exchange, Inventory, Mesh, MeshStart, Requests};
 use shoal::proto::key::{self, CacheKey, KeyParts, ObjectId, Pin, Scheme, VariantId};
-use shoal::proto::swarm::{Changes, Holding, Query, Roles};
+use shoal::proto::swarm::{Changes, Holding, Place, Query, Roles};
 use shoal::proto::wire::{self, Frame, ask, reply as answer};
 use shoal::task::Spawner;
 use shoal::telemetry::{Metrics, Vocabulary};
@@ -279,6 +279,81 @@ async fn who_relays_in_good_faith_is_not_blamed() {
             assert!(bad == 0 || name == "node5", "{name} is blamed for {bad}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_body_whose_holder_is_lost_is_not_ended_with_another_version() {
+    let fleet = Fleet::of_edges(2).await;
+    let mut impostor = Impostor::join(&fleet).await;
+    let (old, new) = (content(3 * CHUNK), vec![b'n'; 3 * CHUNK]);
+    fleet.origin.says("/x", reply(200, &[FRESH, "ETag: \"new\""], &new));
+    impostor.claims(&fleet, "/x").await;
+    let sent = old.clone();
+    impostor.spawner.clone().spawn(async move {
+        let (read, mut exchange) = impostor.read().await;
+        let _ = exchange.send_message(&head_of("/x", "\"old\"", &sent, false)).await;
+        send(&mut exchange, &read, &sent, |_| false).await;
+        exchange.finish();
+        loop {
+            let (_read, exchange) = impostor.read().await;
+            exchange.reset(wire::code::UPSTREAM);
+        }
+    });
+    let cut = fleet.edge(0).get("/x").await;
+    assert!(!cut.is_whole && old.starts_with(&cut.body), "{} bytes", cut.body.len());
+    until("a whole body of the new version", || fleet.edge(0).metric("shoal_fills_open") == 0.0).await;
+    fleet.edge(0).get("/x").await.assert_is(200, &new);
+}
+
+#[tokio::test]
+async fn whatever_a_member_asks_a_node_goes_on() {
+    const TIMES: usize = 300;
+    let fleet = Fleet::of_edges(1).await;
+    let impostor = Impostor::join(&fleet).await;
+    fleet.origin.says("/x", reply(200, &[FRESH], "x"));
+    fleet.edge(0).warm("/x").await;
+    let (object, variant) = ids("/x");
+    let read = wire::Read { object: object.0.to_vec(), variant: variant.0.to_vec(), ..wire::Read::default() };
+    let field = |name: &str, value: &[u8]| wire::Field { name: name.into(), value: value.into() };
+    let open = |path: &str, fields| wire::Open {
+        key: key_of(path).as_bytes().to_vec(),
+        fields,
+        read: Some(wire::Read { object: ids(path).0.0.to_vec(), ..read.clone() }),
+        hops: 1,
+    };
+    let asks = [
+        ask::Kind::Read(read.clone()),
+        ask::Kind::Read(wire::Read { from: u64::MAX, to: u64::MAX, ..read.clone() }),
+        ask::Kind::Read(wire::Read { from: 5, to: 4, ..read.clone() }),
+        ask::Kind::Read(wire::Read { object: vec![7; 16], ..read.clone() }),
+        ask::Kind::Read(wire::Read { object: vec![7; 9000], ..read.clone() }),
+        ask::Kind::Open(open("/x", vec![field("x-large", &[b'a'; 100_000])])),
+        ask::Kind::Open(open("/x", vec![field("cookie", b"a=1")])),
+        ask::Kind::Open(open("/x", vec![field("content-length", b"5")])),
+        ask::Kind::Open(open("/x", vec![field("", b""); 20_000])),
+        ask::Kind::Open(open("/x", vec![field("x", b"a\r\nb: c")])),
+        ask::Kind::Open(wire::Open { key: vec![0xff; 300], ..open("/x", vec![]) }),
+        ask::Kind::Session(wire::Session { number: u64::MAX }),
+        ask::Kind::Resolve(wire::Resolve::default()),
+        ask::Kind::Hello(wire::Hello::default()),
+    ];
+    for node in &fleet.nodes {
+        let me = node.mesh().me();
+        let place = Place { node: me.id, address: me.address, zone: me.zone.clone() };
+        let asking = (0..TIMES).map(|nth| {
+            let (mesh, place, ask) = (impostor.mesh.clone(), place.clone(), asks[nth % asks.len()].clone());
+            async move {
+                let Ok(mut exchange) = mesh.ask(&place, ask).await else { return };
+                // Every third leaves without an answer.
+                while nth % 3 > 0 && matches!(exchange.frame().await, Ok(Some(_))) {}
+            }
+        });
+        in_time("answers", futures_util::future::join_all(asking)).await;
+    }
+    fleet.edge(0).get("/x").await.assert_is(200, "x");
+    assert_eq!(fleet.origin.count("/x"), 1);
+    assert_eq!(fleet.origin.count_all(), 1, "nothing was fetched for it");
+    until("its requests to end", || fleet.edge(0).metric("shoal_peer_requests_open") == 0.0).await;
 }
 
 #[tokio::test]

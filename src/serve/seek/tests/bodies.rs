@@ -254,3 +254,76 @@ async fn when_all_holders_of_a_stored_version_are_lost_others_are_sought_for_the
     rig.fake.peer(2, move |read| Ok(two.says(read)));
     rig.fill().await.is_whole(&version.body);
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_gives_an_arriving_body_up_to_the_end_of_a_chunk_is_not_blamed() {
+    let rig = Rig::new().await;
+    let version = rig.version(body(2 * CHUNK + 9));
+    rig.fake.answers([holders([1]), holders([2])]);
+    let (own, stored) = (version.clone(), version.clone().listed());
+    // As nodes did that took the range that is asked of holders for that of an arriving version.
+    rig.fake.peer(1, move |read| Ok(own.says(&wire::Read { to: CHUNK_SIZE, ..read.clone() })));
+    rig.fake.peer(2, move |read| Ok(stored.says(read)));
+    rig.fill().await.is_whole(&version.body);
+    assert!(rig.fake.blamed().is_empty());
+    let (number, read) = rig.fake.reads().pop().unwrap();
+    assert_eq!((number, read.from), (2, CHUNK_SIZE));
+}
+
+type Lie = fn(Vec<Say>) -> Vec<Say>;
+
+/// Ways not to keep to the protocol, each a change of what an honest peer says.
+const LIES: [(&str, Lie); 9] = [
+    ("bytes beyond the length", |says| {
+        let more = Say::Frame(Frame::Data(Bytes::from_static(&[7; 50_000])));
+        let end = says.len() - 1;
+        [&says[..end], &vec![more; 100], &says[end..]].concat()
+    }),
+    ("hashes left out", |says| says.into_iter().filter(|say| !is_hash(say)).collect()),
+    ("hashes doubled", |says| {
+        says.into_iter()
+            .flat_map(|say| if is_hash(&say) { vec![say.clone(), say] } else { vec![say] })
+            .collect()
+    }),
+    ("the end without a hash", |says| {
+        let Say::Frame(Frame::Data(bytes)) = &says[1] else { panic!("no bytes") };
+        [&says[..2], &[Say::Frame(Frame::End(bytes.len() as u64))]].concat()
+    }),
+    ("the end of another length", |says| {
+        [&says[..says.len() - 1], &[Say::Frame(Frame::End(u64::MAX))]].concat()
+    }),
+    ("the head for ever", |says| vec![says[0].clone(); 1000]),
+    ("messages that are none", |_| vec![Say::Frame(Frame::Message(Bytes::from_static(&[0xff; 100])))]),
+    ("the finish after the first bytes", |says| says[..2].to_vec()),
+    ("a hash first", |says| [&says[..1], &[Say::Frame(Frame::Chunk([0; 32]))], &says[1..]].concat()),
+];
+
+fn is_hash(say: &Say) -> bool {
+    matches!(say, Say::Frame(Frame::Chunk(_)))
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_lie_about_its_form_makes_a_body_whole_that_is_not() {
+    for (lie, says) in LIES {
+        for length in [100, CHUNK, 2 * CHUNK + 9] {
+            for (answer, listed) in [(holders([1]), true), (follow(1), false), (follow(1), true)] {
+                let rig = Rig::new().await;
+                let mut version = rig.version(body(length));
+                if listed {
+                    version = version.listed();
+                } else {
+                    version.head.length = None;
+                }
+                let whole = version.body.clone();
+                rig.fake.answers([answer]);
+                rig.fake.peer(1, move |read| Ok(says(version.says(read))));
+                if let Filled::Read { bytes, whole: Ok(()), .. } = rig.fill().await {
+                    assert!(bytes == whole, "{lie}: {} of {length} bytes", bytes.len());
+                }
+                let kept = rig.stored().map(|hit| hit.head.length);
+                assert!(kept.is_none_or(|kept| kept == Some(length as u64)), "{lie}");
+                assert_eq!(rig.worker.node.fills.open(), 0, "{lie}");
+            }
+        }
+    }
+}

@@ -74,6 +74,31 @@ async fn a_head_whose_length_is_not_that_of_its_fields_is_passed_over() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_body_of_unknown_length_must_not_state_one() {
+    let rig = Rig::new().await;
+    let mut version = rig.version(body(50)).with_field("content-length", "49");
+    version.head.length = None;
+    is_passed_over(&rig, version, "protocol").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_be_older_than_an_invalidation_here_is_passed_over() {
+    let rig = Rig::new().await;
+    let object = rig.asking(&[], Reach::Swarm).object;
+    rig.worker.node.known.invalidated(object, rig.worker.node.clock.now().wall);
+    tokio::time::advance(Duration::from_secs(5)).await;
+    let older = rig.version(body(50)).listed();
+    let mut newer = rig.version(body(60)).listed();
+    newer.head.age = 3;
+    let whole = newer.body.clone();
+    rig.fake.answers([holders([1, 2])]);
+    rig.fake.peer(1, move |read| Ok(older.says(read)));
+    rig.fake.peer(2, move |read| Ok(newer.says(read)));
+    rig.fill().await.is_whole(&whole);
+    assert_eq!(*rig.fake.0.gone.lock(), [place(1).node], "who has what was before is named no more");
+}
+
+#[tokio::test(start_paused = true)]
 async fn malformed_fields_are_passed_over() {
     let rig = Rig::new().await;
     let version = rig.version(body(50)).listed().with_field("bad name", "x");
@@ -215,6 +240,17 @@ async fn a_version_that_a_peer_has_validated_is_fresh_again_without_its_body() {
     assert_eq!(rig.fake.reads()[0].1.held, held);
     assert!(rig.fake.0.queries.lock().last().unwrap().held);
     assert_eq!(rig.stored().unwrap().head.initial_age, 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_whose_copy_of_the_version_held_is_stale_too_validates_nothing() {
+    let (rig, asking) = with_stale().await;
+    let mut same = rig.version(body(80));
+    (same.head.same, same.head.age) = (true, 100);
+    rig.fake.answers([Answer::Fresher(place(2))]);
+    rig.fake.peer(2, move |_| Ok(vec![same.reply()]));
+    assert!(matches!(rig.fill_for(asking).await, Filled::Failed), "the origin is asked");
+    assert_eq!(rig.failures("gone"), 1.0);
 }
 
 #[tokio::test(start_paused = true)]

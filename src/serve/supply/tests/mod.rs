@@ -161,7 +161,8 @@ fn configuration(origin: &str, more: &str) -> Arc<config::model::Config> {
     let mut file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
     let text = format!(
         "[node]\nname = \"edge-1\"\n{more}\n[[site]]\nname = \"shop\"\nhosts = [\"shop.example\"]\n\
-         origins = [\"http://{origin}\"]\n[[site.rules]]\npath = \"/private/*\"\npass = true\n"
+         origins = [\"http://{origin}\"]\n[[site.rules]]\npath = \"/private/*\"\npass = true\n\
+         [[site.rules]]\npath = \"/own/*\"\npeers = false\n"
     );
     file.write_all(text.as_bytes()).unwrap();
     let sources = Sources { file: Some(file.path().to_owned()), ..Sources::default() };

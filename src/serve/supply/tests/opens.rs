@@ -94,6 +94,7 @@ async fn nothing_is_fetched_for_what_an_open_may_not_ask() {
     let read = wire::Read { object: key.object().0.to_vec(), ..all_of("/a") };
     let elsewhere = wire::Open { key: key.as_bytes().to_vec(), read: Some(read), ..open("/a", &[]) };
     assert_eq!(only(elsewhere).await, gone(), "another key than by this node's routes");
+    assert_eq!(only(open("/own/x", &[])).await, gone(), "a rule keeps it from peers");
     let not = wire::NotStored { server_error: false, of_object: false };
     assert_eq!(only(open("/private/x", &[])).await, reply::Kind::NotStored(not.clone()), "a rule passes it");
     assert_eq!(only(open("/a", &[("cache-control", "no-store")])).await, reply::Kind::NotStored(not));

@@ -83,8 +83,10 @@ async fn a_part_of_an_arriving_body_begins_and_ends_where_it_was_asked_to() {
     let (rig, body) = (Rig::new().await, body(2 * MIB + 10));
     let leading = rig.lead(draft("/a"), None);
     leading.stream();
-    let part = wire::Read { from: MIB as u64, to: 2 * MIB as u64, ..all_of("/a") };
+    let version = leading.arriving.draft.version.0.to_vec();
+    let part = wire::Read { version, from: MIB as u64, to: 2 * MIB as u64, ..all_of("/a") };
     let mut part = rig.read(part);
+    let mut whole = rig.read(wire::Read { to: MIB as u64, ..all_of("/a") });
     let beyond = rig.read(wire::Read { from: 9 * MIB as u64, ..all_of("/a") });
     part.head().await;
     let hashes = hashes(&body);
@@ -97,6 +99,12 @@ async fn a_part_of_an_arriving_body_begins_and_ends_where_it_was_asked_to() {
     assert!(came.bytes == body[MIB..2 * MIB]);
     assert_eq!((came.hashes, came.end, came.last), (vec![(MIB, hashes[1])], None, Event::Finished));
     leading.leader.complete(leading.arriving, None);
+    whole.head().await;
+    let came = whole.rest().await;
+    assert!(
+        came.bytes == body && came.end == Some(body.len() as u64),
+        "whoever names no version gets all of it"
+    );
     let mut beyond = beyond;
     beyond.head().await;
     assert_eq!(beyond.rest().await.last, Event::Reset(code::PROTOCOL));
