@@ -47,6 +47,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
 fn draft(payload: &[u8]) -> Draft<'_> {
     let object = fixtures::key().object();
     Draft {
+        shared: true,
         kind: RecordKind::Head,
         rewritten: false,
         id: RecordId { object, ..RecordId::default() },
