@@ -255,7 +255,6 @@ impl Story {
     }
 
     /// Asks an edge and checks the answer.
-    #[track_caller]
     pub(crate) async fn right(&self, edge: usize, path: &str) -> Reply {
         let reply = self.get(edge, path, &[]).await;
         let reply = reply.unwrap_or_else(|trouble| panic!("{path} at edge {edge}: {trouble:?}, {:?}", now()));
