@@ -28,6 +28,8 @@ pub(crate) const WALL: Wall = Wall::from_secs(1_800_000_000);
 
 const PEER_PORT: u16 = 7400;
 pub(crate) const CLIENT_PORT: u16 = 8080;
+/// The step of the simulation: what is sent within one arrives in another.
+pub(crate) const TICK: Duration = Duration::from_millis(2);
 /// No story is longer.
 const DURATION_MAX: Duration = Duration::from_secs(600);
 
@@ -73,6 +75,7 @@ pub(crate) fn simulate<S: Future<Output = ()> + 'static>(plan: Plan, story: impl
         .rng_seed(plan.seed)
         .min_message_latency(Duration::from_millis(plan.latency.0))
         .max_message_latency(Duration::from_millis(plan.latency.1))
+        .tick_duration(TICK)
         .simulation_duration(DURATION_MAX)
         .tcp_capacity(1 << 10)
         .udp_capacity(1 << 16)

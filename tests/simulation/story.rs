@@ -1,6 +1,6 @@
 //! What a story does: ask as clients do, break nodes and links, and look.
 
-use super::fleet::CLIENT_PORT;
+use super::fleet::{CLIENT_PORT, TICK};
 use super::origin::Origin;
 use super::wire::{Head, Wire};
 use shoal::app::Assembly;
@@ -164,7 +164,7 @@ impl Story {
     async fn command(&self, command: Command) {
         self.0.commands.borrow_mut().push_back(command);
         // It is carried out before the next step.
-        self.sleep(2).await;
+        tokio::time::sleep(2 * TICK).await;
     }
 
     /// Ends a node without a word to anybody.
@@ -211,15 +211,21 @@ impl Story {
         }
     }
 
-    /// Waits until every running node knows every other, and every edge has a session with every superpeer.
+    /// Waits until every running node knows every other, every edge has a session with every superpeer, and these have
+    /// heard what the edges have.
     pub(crate) async fn formed(&self) {
         let running = |party: &&Rc<Party>| party.is_running();
         self.until("the fleet to form", FORMING, || {
             let all = self.parties().iter().filter(running).count() as f64;
             let superpeers = self.superpeers().filter(running).count() as f64;
+            let edges = self.edges().filter(running).count() as f64;
             let known = |party: &Rc<Party>| party.metric("shoal_swarm_members") >= all;
-            let told = |party: &Rc<Party>| {
-                !party.is_edge || party.metric("shoal_swarm_sessions{state=\"standing\"}") >= superpeers
+            let told = |party: &Rc<Party>| match party.is_edge {
+                true => party.metric("shoal_swarm_sessions{state=\"standing\"}") >= superpeers,
+                false => {
+                    party.metric("shoal_directory_sessions ") >= edges
+                        && party.metric("shoal_directory_warming ") == 0.0
+                }
             };
             self.parties().iter().filter(running).all(|party| known(party) && told(party))
         })
