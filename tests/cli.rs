@@ -1,7 +1,5 @@
 //! The program from outside: what a shell and a script see of the commands about configuration.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::process::{Command, Output};
 
 fn shoal(args: &[&str]) -> Output {

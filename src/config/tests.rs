@@ -359,7 +359,7 @@ fn the_access_log_is_off_stdout_or_a_file() {
 
 /// An edge of a fleet; `more` are further keys of `[peer]`, and sections after it.
 fn fleet(more: &str) -> Case {
-    toml(&format!("[peer]\nlisten = \"0.0.0.0:7400\"\nca = \"/ca\"\n{more}\n")).origin(&["http://x"])
+    toml(&format!("[peer]\nlisten = \"10.0.0.1:7400\"\nca = \"/ca\"\n{more}\n")).origin(&["http://x"])
 }
 
 #[test]
@@ -419,12 +419,17 @@ seeds = [\"a\", \"a:0\", \"::1:7400\", \"http://a:1\", \"_shoal._udp.a:1\", \"_s
     ]);
     let missing = "peer.listen: missing: the UDP address of this node in the fleet, such as \"0.0.0.0:7400\"";
     toml("[peer]\nca = \"/ca\"\n").origin(&["http://x"]).check_mistakes(&[&format!("F:2:1: {missing}")]);
+    let everywhere = "[peer]\nlisten = \"0.0.0.0:7400\"\nca = \"/ca\"\njoin_token_file = \"/t\"\n";
+    let advertise =
+        "peer.advertise: missing: with peer.listen on all addresses, others must be told one of them";
+    assert!(
+        toml(everywhere).origin(&["http://x"]).mistakes().iter().any(|mistake| mistake.ends_with(advertise))
+    );
 }
 
 #[test]
 fn who_is_no_edge_serves_no_clients() {
-    let superpeer =
-        "[node]\nroles = [\"superpeer\"]\n[peer]\nlisten = \"0.0.0.0:7400\"\nca = \"/ca\"\nca_key = \"/k\"\n";
+    let superpeer = "[node]\nroles = [\"superpeer\"]\n[peer]\nlisten = \"10.0.0.1:7400\"\nca = \"/ca\"\nca_key = \"/k\"\n";
     let config = toml(superpeer).loaded().config;
     assert!(config.sites.is_empty() && config.listen.http.is_empty() && config.listen.https.is_empty());
     assert_eq!(config.node.roles, Roles { edge: false, superpeer: true });

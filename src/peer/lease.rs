@@ -7,8 +7,8 @@ use crate::proto::key::{ObjectId, VariantId};
 use crate::proto::swarm::{Ending, Holding, NodeId, Token};
 use crate::proto::wire::{self, note};
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 /// Leases that this node works under at a time. One more is left to expire, and its object is fetched alone.
@@ -35,6 +35,10 @@ impl Granted {
         [Some(self.by), other(first), other(second)]
     }
 
+    const fn subject(&self) -> (ObjectId, VariantId) {
+        (self.object, self.variant)
+    }
+
     fn holding(&self) -> Holding {
         Holding { object: self.object, variant: self.variant, fresh_secs: 0 }
     }
@@ -42,14 +46,19 @@ impl Granted {
 
 /// The table of open leases.
 #[derive(Debug, Default)]
-pub(super) struct Leases {
-    open: Mutex<HashMap<Token, Granted>>,
+pub(super) struct Leases(Mutex<Table>);
+
+#[derive(Debug, Default)]
+struct Table {
+    open: HashMap<Token, Granted>,
+    /// The tokens for one object and variant. More than one if both superpeers were asked and granted it.
+    of: HashMap<(ObjectId, VariantId), SmallVec<[Token; 1]>>,
 }
 
 impl Leases {
     /// How many are open.
     pub(super) fn len(&self) -> usize {
-        self.open.lock().len()
+        self.0.lock().open.len()
     }
 
     /// The tokens to be renewed with `superpeer`.
@@ -70,26 +79,35 @@ impl Leases {
     }
 
     fn known_to<T>(&self, superpeer: NodeId, view: &View, each: impl Fn(Token, &Granted) -> T) -> Vec<T> {
-        let open = self.open.lock();
-        let known = open.iter().filter(|(_, granted)| granted.keepers(view).contains(&Some(superpeer)));
+        let table = self.0.lock();
+        let known = table.open.iter().filter(|(_, granted)| granted.keepers(view).contains(&Some(superpeer)));
         known.map(|(token, granted)| each(*token, granted)).collect()
     }
 
-    /// Whether there was room, and the token is new, as those of all grants are.
+    /// Whether there was room, and the token is new: a superpeer that is asked again gives the same.
     fn insert(&self, token: Token, granted: Granted) -> bool {
-        let mut open = self.open.lock();
-        let full = open.len() >= LEASES_MAX;
-        match open.entry(token) {
-            Entry::Vacant(entry) if !full => {
-                entry.insert(granted);
-                true
-            }
-            _ => false,
+        let mut table = self.0.lock();
+        if table.open.len() >= LEASES_MAX || table.open.contains_key(&token) {
+            return false;
         }
+        table.open.insert(token, granted);
+        table.of.entry(granted.subject()).or_default().push(token);
+        true
     }
 
-    fn remove(&self, token: Token) -> Option<Granted> {
-        self.open.lock().remove(&token)
+    /// Whether there is another token for what `token` is for.
+    fn has_other(&self, token: Token) -> bool {
+        let table = self.0.lock();
+        let tokens = table.open.get(&token).and_then(|granted| table.of.get(&granted.subject()));
+        tokens.is_some_and(|tokens| tokens.len() > 1)
+    }
+
+    /// Takes out a token and all others for the same.
+    fn remove(&self, token: Token) -> SmallVec<[(Token, Granted); 1]> {
+        let mut table = self.0.lock();
+        let Some(granted) = table.open.get(&token).copied() else { return SmallVec::new() };
+        let tokens = table.of.remove(&granted.subject()).unwrap_or_default();
+        tokens.into_iter().filter_map(|token| Some((token, table.open.remove(&token)?))).collect()
     }
 }
 
@@ -123,8 +141,13 @@ impl Lease {
     }
 
     fn finish(&self, ending: Ending, holding: Option<Holding>) {
-        if let Some(granted) = self.node.leases.remove(self.token) {
-            tell_end(&self.node, self.token, &granted, ending, holding);
+        // The other superpeer granted the same: its grant stands and ends with the one that is worked under, or
+        // it would not know that somebody does.
+        if self.unused && self.node.leases.has_other(self.token) {
+            return;
+        }
+        for (token, granted) in self.node.leases.remove(self.token) {
+            tell_end(&self.node, token, &granted, ending, holding);
         }
     }
 }

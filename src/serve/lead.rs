@@ -37,6 +37,8 @@ pub(super) enum Reach {
     Stored,
     /// At the origin only: this node is the object's home edge.
     Origin,
+    /// At the origin only, and what comes stays on this node: the site or rule does not share.
+    Off,
 }
 
 /// Everything that a fetch for the cache needs; independent of the client that caused it.
@@ -92,6 +94,7 @@ async fn lead(worker: Arc<Worker>, asking: Asking, leader: Leader) {
     let _open = enter(&metrics.fills_open);
     let ground = match &worker.node.mesh {
         None => Ground::Off,
+        Some(_) if asking.reach == Reach::Off => Ground::Off,
         Some(_) if asking.reach == Reach::Origin => Ground::Home,
         Some(_) if asking.is_end_to_end() => Ground::EndToEnd,
         Some(mesh) => {
@@ -105,7 +108,7 @@ async fn lead(worker: Arc<Worker>, asking: Asking, leader: Leader) {
 /// Fetches from the origin.
 pub(super) async fn from_origin(worker: Arc<Worker>, mut asking: Asking, leader: Leader, leave: Leave) {
     if worker.node.mesh.is_some() {
-        leader.under(leave.under());
+        leader.under(Under::Origin);
     }
     match ask(&worker, &mut asking, leave.ground).await {
         Err(error) => {
@@ -115,10 +118,6 @@ pub(super) async fn from_origin(worker: Arc<Worker>, mut asking: Asking, leader:
         Ok((fetched, Classified::Refresh(hit))) => {
             let (hit, not) = refresh(&worker, &asking, &hit, fetched).await;
             leave.validated(&asking, &hit, not, worker.node.clock.now().wall);
-            if worker.node.mesh.is_some() {
-                // Whoever waits is to know that the origin itself said so.
-                leader.under(Under::Origin);
-            }
             leader.refreshed(hit);
         }
         Ok((fetched, Classified::Store(storable))) => {
@@ -319,7 +318,7 @@ async fn store(
         initial_age: semantics::corrected_initial_age(&facts, fetched.request_sent, fetched.received),
         position: PurgePosition::default(),
         reason,
-        personal: semantics::personal(&asking.request, &facts),
+        personal: asking.reach == Reach::Off || semantics::personal(&asking.request, &facts),
     };
     worker.node.known.storable(object, vary.clone());
     let filling = worker.node.store.begin(draft.clone());

@@ -1,6 +1,5 @@
 //! On what ground a fill asks the origin, and how it tells the directory what came of it.
 
-use super::fill::Under;
 use super::lead::Asking;
 use crate::peer::Lease;
 use crate::proto::seek::Ground;
@@ -21,11 +20,6 @@ impl Leave {
     /// To ask without a lease.
     pub(super) const fn of(ground: Ground) -> Self {
         Self { ground, lease: None }
-    }
-
-    /// What the fill's followers are told.
-    pub(super) fn under(&self) -> Under {
-        self.lease.as_ref().map_or(Under::Origin, |lease| Under::Lease(lease.token))
     }
 
     /// The version is stored here.

@@ -7,6 +7,7 @@
 //! origin connections belong to one worker. A request keeps the configuration snapshot with which it
 //! began.
 
+mod asking;
 mod body;
 mod deliver;
 mod explain;
@@ -44,7 +45,7 @@ use arc_swap::ArcSwap;
 use fill::{Arriving, Joined, Outcome, Reader, Under, WINDOW_BYTES};
 use hashbrown::HashMap;
 use http::{HeaderMap, HeaderValue, Method, Request, Version};
-use lead::{Asking, Reach};
+use lead::Reach;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -441,34 +442,6 @@ impl Cached {
             .vary
             .as_ref()
             .is_none_or(|vary| vary.variant(object, &self.headers) == arriving.draft.variant)
-    }
-
-    fn asking(&self, reason: FetchReason, reach: Reach) -> Asking {
-        let exchange = &self.exchange;
-        Asking {
-            site: Arc::clone(exchange.site()),
-            metrics: Arc::clone(&exchange.metrics),
-            policy: exchange.routed.policy().clone(),
-            key: exchange.routed.key.clone(),
-            object: exchange.routed.object,
-            request: exchange.facts,
-            selecting: self.headers.clone(),
-            forward: self.forward_head(true),
-            stale: self.found.as_ref().map(|(hit, _)| hit.clone()),
-            reason,
-            reach,
-        }
-    }
-
-    /// Head of the request to the origin: for the cache (whole body, no conditions), or the client's.
-    fn forward_head(&self, for_cache: bool) -> Request<()> {
-        let exchange = &self.exchange;
-        let method = if for_cache { Method::GET } else { self.method.clone() };
-        let mut request = pass::origin_head(exchange, method, self.headers.clone());
-        if for_cache {
-            semantics::strip_conditions(request.headers_mut());
-        }
-        request
     }
 
     /// Refreshes a stale object behind the response that it just gave (RFC 5861 §3).

@@ -105,6 +105,6 @@ fn asking(exchange: &Exchange, fields: &HeaderMap) -> Asking {
         forward,
         stale: None,
         reason: FetchReason::Pass,
-        reach: Reach::Origin,
+        reach: if exchange.routed.peers() { Reach::Origin } else { Reach::Off },
     }
 }

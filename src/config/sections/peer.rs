@@ -80,6 +80,13 @@ impl RawPeer {
     }
 
     fn check_places(&self, check: &mut Check<'_>) {
+        let is_everywhere = self.listen.as_ref().is_some_and(|listen| listen.0.ip().is_unspecified());
+        if is_everywhere && self.advertise.is_none() {
+            check.mistake(
+                "peer.advertise",
+                "missing: with peer.listen on all addresses, others must be told one of them",
+            );
+        }
         if let Some(place) = &self.advertise
             && let Err(what) = check_place(place)
         {

@@ -93,7 +93,7 @@ impl Source {
     /// It delivered a chunk of so many bytes in so long.
     pub(super) fn handle_done(&mut self, bytes: u64, took: Duration) {
         (self.faults, self.silent_until) = (0, None);
-        if self.rate.is_none() && !took.is_zero() {
+        if self.rate.is_none() && bytes > 0 && !took.is_zero() {
             self.rate = Some(bytes as f64 / took.as_secs_f64());
         }
     }

@@ -205,6 +205,30 @@ fn a_source_of_a_tenth_of_the_best_rate_is_avoided() {
 }
 
 #[test]
+fn what_stalls_waits_for_a_fast_source_rather_than_go_to_a_slow_one() {
+    let mut fixture = Fixture::new(100, 3, 32);
+    assert_eq!(fixture.drain().len(), 12, "all are full");
+    let (fast, slow, silent) = (fixture.chunks_at(0), fixture.chunks_at(1), fixture.chunks_at(2));
+    fixture.now += MILLISECOND * 10;
+    fixture.bytes(fast[0], 0, PROGRESS);
+    fixture.bytes(slow[0], 1, PROGRESS);
+    fixture.now += MILLISECOND * 49;
+    fast.iter().for_each(|chunk| fixture.bytes(*chunk, 0, CHUNK - PROGRESS));
+    fixture.now += MILLISECOND;
+    fast.iter().for_each(|chunk| fixture.bytes(*chunk, 0, PROGRESS));
+    fast.iter().for_each(|chunk| fixture.done(*chunk, 0));
+    assert_eq!(fixture.drain().len(), 4);
+    fixture.now += MILLISECOND * 240;
+    slow.iter().for_each(|chunk| fixture.bytes(*chunk, 1, PROGRESS));
+    fixture.done(slow[0], 1);
+    assert_eq!(fixture.drain(), []);
+    assert_eq!(fixture.pass(MILLISECOND * 110), [], "the fast one is full");
+    let next = fixture.chunks_at(0)[0];
+    fixture.done(next, 0);
+    assert_eq!(fixture.drain(), [hedge(silent[0], 0)]);
+}
+
+#[test]
 fn a_stalled_chunk_is_asked_of_another_and_the_loser_is_cancelled() {
     let mut fixture = Fixture::new(100, 2, 1);
     assert_eq!(fixture.drain(), [fetch(0, 0)]);
@@ -214,8 +238,16 @@ fn a_stalled_chunk_is_asked_of_another_and_the_loser_is_cancelled() {
     assert_eq!(fixture.pass(MILLISECOND), [hedge(0, 1)]);
     fixture.done(0, 1);
     assert_eq!(fixture.drain(), [Want::Cancel { chunk: 0, source: 0 }]);
+}
+
+#[test]
+fn a_silent_source_is_not_asked_while_it_is_silent() {
+    let mut fixture = Fixture::new(100, 2, 1);
+    fixture.drain();
+    assert_eq!(fixture.pass(STALL), [hedge(0, 1)]);
+    fixture.done(0, 1);
     fixture.consume();
-    assert_eq!(fixture.drain(), [fetch(1, 1)], "the silent one is not asked");
+    assert_eq!(fixture.drain(), [Want::Cancel { chunk: 0, source: 0 }, fetch(1, 1)]);
 }
 
 #[test]
@@ -355,8 +387,8 @@ fn a_further_source_is_used_at_once() {
 #[test]
 fn late_chunks_are_hedged_within_a_budget() {
     let mut holders = [Holder::rate(80.0); 3];
-    holders[0].pause_every = 10;
-    for (chunks, most) in [(15, 1), (400, 20)] {
+    holders[0].pause_every = 3;
+    for (chunks, most) in [(19, 1), (100, 5)] {
         let mut fixture = Fixture::new(chunks, 3, 8);
         run(&mut fixture, &holders);
         let late = fixture.scheduler.late_hedges;

@@ -233,9 +233,9 @@ struct State {
 pub enum Under {
     /// Not decided yet.
     Undecided,
-    /// It asks the origin without a lease.
+    /// It asks the origin itself, so it waits for no other node and any may wait for it.
     Origin,
-    /// It asks the origin under this lease, or follows one who does.
+    /// It follows a node that asks the origin under this lease.
     Lease(Token),
     /// It reads what a peer has stored, or asks the home edge.
     Peer,

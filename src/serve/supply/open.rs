@@ -70,7 +70,7 @@ fn request(open: &wire::Open, snapshot: &Snapshot) -> Result<Option<Request<Body
     Ok(Some(request))
 }
 
-/// The request by this node's own routes. `None` if they refuse it or give it another key.
+/// The request by this node's own routes. `None` if they refuse it, do not share it, or give it another key.
 fn exchange(
     worker: &Arc<Worker>,
     snapshot: Arc<Snapshot>,
@@ -87,7 +87,11 @@ fn exchange(
         tls_name: None,
         from,
     };
-    let routed = snapshot.router.resolve(&head).ok().filter(|routed| routed.key.as_bytes() == key)?;
+    let routed = snapshot
+        .router
+        .resolve(&head)
+        .ok()
+        .filter(|routed| routed.peers() && routed.key.as_bytes() == key)?;
     let metrics = snapshot.sites.get(&(Arc::as_ptr(&routed.site) as usize)).map(Arc::clone)?;
     Some(Exchange {
         worker: Arc::clone(worker),

@@ -2,7 +2,7 @@
 
 use super::cluster::{BOTH, Fleet};
 use crate::common::origin::head;
-use crate::common::{Barrier, assert_same, content, reply, until};
+use crate::common::{Barrier, Node, assert_same, content, reply, until};
 use futures_util::future::join_all;
 use shoal::proto::swarm::Roles;
 
@@ -52,6 +52,43 @@ async fn a_crowd_at_all_edges_costs_the_origin_one_fetch() {
         reply.assert_is(200, &body);
     }
     assert_eq!(fleet.origin.count("/crowd"), 1);
+}
+
+#[tokio::test]
+async fn a_crowd_of_many_edges_is_served_by_a_tree() {
+    const EDGES: usize = 9;
+    let fleet = Fleet::of_edges(EDGES).await;
+    let (body, barrier) = (content(2_500_000), Barrier::closed());
+    let (sent, held) = (reply(200, &[FRESH], &body), barrier.clone());
+    fleet.origin.script("/crowd", move |mut exchange| {
+        let (sent, held) = (sent.clone(), held.clone());
+        async move {
+            exchange.send(&sent[..100_000]).await;
+            held.pass().await;
+            exchange.send(&sent[100_000..]).await;
+            exchange
+        }
+    });
+    let mut clients = Vec::new();
+    for node in fleet.edges() {
+        let mut client = node.begin("GET", "/crowd", &[]).await;
+        client.head().await.unwrap();
+        assert_same(&client.read_exactly(90_000).await, &body[..90_000]);
+        clients.push(client);
+    }
+    barrier.open();
+    for client in &mut clients {
+        assert_same(&client.read_exactly(body.len() - 90_000).await, &body[90_000..]);
+    }
+    assert_eq!(fleet.origin.count("/crowd"), 1);
+    let relayed =
+        |node: &Node| node.metric("shoal_peer_given_bytes_total{kind=\"relayed\"}") / body.len() as f64;
+    let given: Vec<_> = fleet.edges().map(relayed).collect();
+    assert!(given.iter().all(|copies| *copies < 4.5), "nobody gives more than four at a time: {given:?}");
+    assert!(
+        given.iter().filter(|copies| **copies > 0.5).count() > 1,
+        "some relay what they follow: {given:?}"
+    );
 }
 
 #[tokio::test]

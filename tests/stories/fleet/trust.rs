@@ -222,6 +222,7 @@ async fn a_peer_that_stalls_in_mid_chunk_costs_less_than_a_second() {
     let began = Clock::system().mono();
     fleet.edge(1).get("/x").await.assert_is(200, &body);
     let took = Clock::system().mono() - began;
+    println!("with a stalled peer: {took:?}");
     assert!(took < Duration::from_secs(3), "{took:?}");
     assert_eq!(fleet.origin.count("/x"), 1);
 }
@@ -314,4 +315,22 @@ async fn a_certificate_of_another_cluster_is_refused_and_counted() {
     .await;
     assert_eq!(stranger.metric("shoal_swarm_members"), 1.0, "itself");
     assert_eq!(fleet.nodes[0].metric("shoal_swarm_members"), 3.0);
+}
+
+#[tokio::test]
+async fn a_site_that_does_not_share_keeps_its_answers_to_each_edge() {
+    let roles = [SUPERPEER, Roles::EDGE, Roles::EDGE];
+    let mut fleet = Fleet::of(&roles, "peers = false").await;
+    fleet.origin.says("/x", reply(200, &[FRESH], "x"));
+    for round in 0..2 {
+        for node in fleet.edges() {
+            node.warm("/x").await.assert_is(200, "x");
+        }
+        assert_eq!(fleet.origin.count("/x"), 2, "in round {round}");
+        if round == 0 {
+            // Nor does the home edge give it away.
+            fleet.nodes.remove(0).crash().await;
+        }
+    }
+    assert!(fleet.edges().all(|node| node.metric("shoal_peer_taken_bytes_total") == 0.0));
 }

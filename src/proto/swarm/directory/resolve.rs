@@ -5,6 +5,7 @@
 //! fresh holders                 Holders, or Fresher for who has a stale version
 //! another node's open lease     Follow, below it or one of its followers
 //! no lease wanted               Alone, for no time
+//! the asker's own lease         Lease, the same
 //! holdings not all known yet    Warming
 //! otherwise                     Lease
 //! ```
@@ -44,9 +45,10 @@ impl Directory {
         if !query.lease_wanted {
             return Finding::Alone(Duration::ZERO);
         }
-        // Whoever has the lease and asks again has failed with it without saying so.
-        let again = holder == Some(asker_id);
-        if !again && self.sessions.is_warming(now) {
+        if let Some(finding) = self.grant_again(asker_id, subject, now) {
+            return finding;
+        }
+        if self.sessions.is_warming(now) {
             return Finding::Warming;
         }
         self.grant(asker_id, subject, now)
@@ -92,6 +94,14 @@ impl Directory {
         };
         self.followed += 1;
         Some(Finding::Follow(parent.party.place.clone(), token))
+    }
+
+    /// Whoever has the lease and asks again is given it again: it asked both superpeers, or has failed without
+    /// saying so. The token stays the same, whoever granted it, so that the two superpeers say the same.
+    fn grant_again(&mut self, asker: NodeId, subject: Subject, now: Instant) -> Option<Finding> {
+        let token = self.leases.get(subject).filter(|lease| lease.holder == asker)?.token;
+        self.leases.extend(subject, now + TERM);
+        Some(Finding::Lease(token, TERM))
     }
 
     fn grant(&mut self, asker: NodeId, subject: Subject, now: Instant) -> Finding {

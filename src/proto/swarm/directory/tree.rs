@@ -96,7 +96,9 @@ impl Tree {
     /// Whether `one` is a descendant of `other`.
     fn is_below(&self, one: usize, other: usize) -> bool {
         let mut at = one;
-        while let Link::To(parent) = self.followers[at].parent {
+        // No way to the root is longer than that.
+        for _ in 0..self.followers.len() {
+            let Link::To(parent) = self.followers[at].parent else { return false };
             at = parent as usize;
             if at == other {
                 return true;
@@ -180,7 +182,7 @@ impl Tree {
         let mut path: SmallVec<[usize; 16]> = SmallVec::new();
         for start in 0..self.followers.len() {
             let mut at = start;
-            while self.followers[at].depth == UNKNOWN {
+            while self.followers[at].depth == UNKNOWN && path.len() < self.followers.len() {
                 path.push(at);
                 match self.followers[at].parent {
                     Link::To(parent) => at = parent as usize,
@@ -194,13 +196,15 @@ impl Tree {
         }
     }
 
+    /// Each follower with its parent, `None` if that is gone, and its depth, `None` if it is cut off.
     #[cfg(test)]
-    pub(super) fn links(&self) -> Vec<(Serial, Option<Parent>)> {
+    pub(super) fn links(&self) -> Vec<(Serial, Option<Parent>, Option<u16>)> {
         let parent = |link| match link {
             Link::Root => Some(Parent::Root),
             Link::To(at) => Some(Parent::Follower(self.followers[at as usize].session)),
             Link::Cut => None,
         };
-        self.followers.iter().map(|one| (one.session, parent(one.parent))).collect()
+        let depth = |depth| (depth != CUT_OFF).then_some(depth);
+        self.followers.iter().map(|one| (one.session, parent(one.parent), depth(one.depth))).collect()
     }
 }
