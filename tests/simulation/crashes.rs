@@ -73,7 +73,34 @@ fn superpeers_crash_and_come_back_and_the_fleet_shares_on() {
             story.formed().await;
             for index in 0..10 {
                 story.right((index + 2) % 3, &format!("/{index}")).await;
-                assert_eq!(story.origin().count(&format!("/{index}")), 1, "/{index}");
+                let asked = story.origin().asked(&format!("/{index}"));
+                assert_eq!(asked.len(), 1, "{asked:?}");
+            }
+        });
+    });
+}
+
+#[test]
+fn a_superpeer_that_has_just_come_back_sends_nobody_to_the_origin_for_what_others_have() {
+    with_seeds(3, |seed| {
+        simulate(Plan::of_edges(seed, 4), |story| async move {
+            for index in 0..20 {
+                story.origin().has(&format!("/{index}"), 5000);
+            }
+            story.formed().await;
+            for index in 0..20 {
+                story.right(index % 4, &format!("/{index}")).await;
+            }
+            story.settled().await;
+            story.crash(story.superpeer(0)).await;
+            story.sleep(2000).await;
+            story.start(story.superpeer(0)).await;
+            // While it hears what there is, one question after the other.
+            for index in 0..20 {
+                story.right((index + 1) % 4, &format!("/{index}")).await;
+                let asked = story.origin().asked(&format!("/{index}"));
+                assert_eq!(asked.len(), 1, "{asked:?}");
+                story.sleep(50).await;
             }
         });
     });

@@ -70,7 +70,6 @@ pub(crate) fn with_seeds(count: u64, tell: impl Fn(u64)) {
 /// # Panics
 /// If the story or any task of any node does.
 pub(crate) fn simulate<S: Future<Output = ()> + 'static>(plan: Plan, story: impl FnOnce(Story) -> S) {
-    if let Ok(f) = std::env::var("SIM_LOG") { let _ = tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::new(f)).with_ansi(false).without_time().try_init(); }
     let folder = tempfile::tempdir().unwrap();
     let mut simulation = turmoil::Builder::new()
         .rng_seed(plan.seed)

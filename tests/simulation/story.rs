@@ -69,11 +69,6 @@ impl Party {
         self.is_running.get()
     }
 
-    pub(crate) fn lines(&self, series: &str) -> Vec<String> {
-        let Some(assembly) = self.assembly() else { return Vec::new() };
-        assembly.node.metrics.encode().lines().filter(|line| line.starts_with(series) && !line.ends_with(" 0")).map(|l| l.to_owned()).collect()
-    }
-
     /// Value of the metrics whose lines begin with `series`.
     pub(crate) fn metric(&self, series: &str) -> f64 {
         let Some(assembly) = self.assembly() else { return 0.0 };
@@ -176,7 +171,6 @@ impl Story {
     pub(crate) async fn crash(&self, party: &Rc<Party>) {
         party.is_running.set(false);
         party.crashes.set(party.crashes.get() + 1);
-        println!("{:?} crash {}", now(), party.name);
         self.command(Command::Crash(Rc::clone(party))).await;
     }
 
@@ -229,7 +223,7 @@ impl Story {
             let told = |party: &Rc<Party>| match party.is_edge {
                 true => party.metric("shoal_swarm_sessions{state=\"standing\"}") >= superpeers,
                 false => {
-                    party.metric("shoal_directory_sessions ") >= edges
+                    party.metric("shoal_directory_sessions ") >= edges + superpeers - 1.0
                         && party.metric("shoal_directory_warming ") == 0.0
                 }
             };
