@@ -70,8 +70,10 @@ impl Service {
     /// One step of the machine. What it wants done is done after the lock was let go.
     fn step<T>(&self, node: &Node, step: impl FnOnce(&mut State, Instant) -> T) -> T {
         let mut actions = Vec::new();
+        let live_edges = node.view().edges().len();
         let (result, sooner) = {
             let mut state = self.state.lock();
+            state.directory.expect_edges(live_edges);
             let result = step(&mut state, node.clock.mono());
             while let Some(action) = state.directory.poll() {
                 actions.push(action);

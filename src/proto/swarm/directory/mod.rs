@@ -104,6 +104,11 @@ impl Directory {
         }
     }
 
+    /// So many edges are live, as far as is known: a directory that has just started waits for their sessions.
+    pub fn expect_edges(&mut self, edges: usize) {
+        self.sessions.expect(edges);
+    }
+
     /// A session begins, in place of an older one of the same node. What the node had is forgotten, but
     /// its leases stay: it is there. `session` tells the sessions of a node apart, also those of its
     /// earlier lives.

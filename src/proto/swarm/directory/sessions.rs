@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 const SESSIONS_MAX: usize = 1 << 16;
 /// An edge that has not named all its holdings so long after its session began is not waited for.
 pub(super) const TELLING_MAX: Duration = Duration::from_secs(10);
-/// A directory that has just started waits so long for the first edge that has named everything.
+/// A directory that has just started waits so long for the edges that are live to open their sessions, and for the first
+/// that has named everything.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
 /// One edge of so many that has not named its holdings yet does not make the directory wait: what it
 /// alone has costs one fetch, and in a large fleet there is always one that has just come back.
@@ -49,6 +50,8 @@ pub(super) struct Sessions {
     telling: BTreeSet<(Instant, Serial)>,
     /// Open sessions of edges that are not leaving.
     edges: usize,
+    /// Edges that are known to be live, by whatever way.
+    expected: usize,
     ends: u64,
     started: Instant,
     any_complete: bool,
@@ -62,6 +65,7 @@ impl Sessions {
             last: 0,
             telling: BTreeSet::new(),
             edges: 0,
+            expected: 0,
             ends: 0,
             started: now,
             any_complete: false,
@@ -138,13 +142,21 @@ impl Sessions {
         self.open.len()
     }
 
+    /// So many edges are live, with a session or without.
+    pub(super) fn expect(&mut self, edges: usize) {
+        self.expected = edges;
+    }
+
     /// Whether too many have not named all their holdings yet.
     pub(super) fn is_warming(&self, now: Instant) -> bool {
-        if !self.any_complete && now < self.started + GRACE {
+        let has_just_started = now < self.started + GRACE;
+        if has_just_started && !self.any_complete {
             return true;
         }
+        // Before all that are live have come, the first would have leases for what others hold.
+        let absent = if has_just_started { self.expected.saturating_sub(self.edges) } else { 0 };
         let telling = self.telling.range((now, Serial(u32::MAX))..).count();
-        telling * TELLING_PART > self.edges
+        (telling + absent) * TELLING_PART > self.edges + absent
     }
 
     /// Forgets whom not to wait for any longer.

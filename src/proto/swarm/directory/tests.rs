@@ -533,6 +533,24 @@ fn a_directory_that_starts_waits_for_the_first_to_tell_all() {
 }
 
 #[test]
+fn a_directory_that_starts_waits_for_all_that_are_live() {
+    let mut fixture = Fixture::new([]);
+    fixture.directory.expect_edges(2);
+    fixture.open(1, 1);
+    fixture.say(1, &announce(&[], &[], true));
+    assert_eq!(fixture.ask(1, &query(S())), Finding::Warming, "the other may have it");
+    fixture.open(2, 1);
+    fixture.say(2, &announce(&[Holding { object: S().0, variant: S().1, lifetime: 10 * SECOND }], &[], true));
+    assert_eq!(fixture.holders(1, &query(S())), [node(2)]);
+    assert!(matches!(fixture.ask(1, &query(subject(2, 2))), Finding::Lease(..)));
+
+    fixture.directory.expect_edges(9);
+    assert!(fixture.directory.is_warming(fixture.now));
+    fixture.pass(GRACE);
+    assert!(!fixture.directory.is_warming(fixture.now), "but not for long");
+}
+
+#[test]
 fn while_a_node_has_not_told_all_only_what_is_known_is_answered() {
     let mut fixture = Fixture::new(1..=2);
     let token = fixture.lease(1, S());
