@@ -124,6 +124,10 @@ async fn a_client_that_changed_something_is_not_given_what_was_before() {
         node.warm("/x").await.assert_is(200, "before");
     }
     assert_eq!(fleet.origin.count("/x"), 1);
+    until("announcements", || {
+        fleet.nodes[..2].iter().all(|node| node.metric("shoal_directory_holdings ") >= 3.0)
+    })
+    .await;
     fleet.origin.says_in_turn("/x", [reply(204, &[], ""), reply(200, &[FRESH, "ETag: \"2\""], "after")]);
     fleet.edge(0).ask("POST", "/x", &["Content-Length: 0"]).await;
     fleet.edge(0).get("/x").await.assert_is(200, "after");
