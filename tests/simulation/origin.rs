@@ -58,6 +58,7 @@ pub(crate) struct Asked {
     pub(crate) path: String,
     /// The node.
     pub(crate) by: IpAddr,
+    #[expect(dead_code, reason = "shown when a story fails")]
     pub(crate) at: Duration,
     /// Whether it asks for a part.
     pub(crate) is_range: bool,
@@ -72,6 +73,7 @@ struct State {
     objects: HashMap<String, Object>,
     contents: HashMap<(String, u64), Bytes>,
     asked: Vec<Asked>,
+    broken: Vec<(String, Duration)>,
     /// To whom each personal answer was given.
     given: Vec<IpAddr>,
 }
@@ -101,6 +103,16 @@ impl Origin {
 
     pub(crate) fn count(&self, path: &str) -> usize {
         self.asked(path).len()
+    }
+
+    /// How many answers for `path` broke off.
+    pub(crate) fn breaks(&self, path: &str) -> usize {
+        self.0.lock().broken.iter().filter(|(broken, _)| broken == path).count()
+    }
+
+    /// Whether one did since then.
+    pub(crate) fn broke_off(&self, path: &str, since: Duration) -> bool {
+        self.0.lock().broken.iter().any(|(broken, at)| broken == path && *at >= since)
     }
 
     /// Whether `body` is what `path` had or has, whole; if it is personal, whether it was given to `node`.
@@ -174,7 +186,11 @@ impl Origin {
             tokio::time::sleep(object.pace).await;
             wire.write(piece).await?;
         }
-        if breaks { Err(std::io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
+        if !breaks {
+            return Ok(());
+        }
+        self.0.lock().broken.push((path, now()));
+        Err(std::io::ErrorKind::ConnectionAborted.into())
     }
 }
 

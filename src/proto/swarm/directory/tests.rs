@@ -540,7 +540,7 @@ fn a_directory_that_starts_waits_for_all_that_are_live() {
     fixture.say(1, &announce(&[], &[], true));
     assert_eq!(fixture.ask(1, &query(S())), Finding::Warming, "the other may have it");
     fixture.open(2, 1);
-    fixture.say(2, &announce(&[Holding { object: S().0, variant: S().1, lifetime: 10 * SECOND }], &[], true));
+    fixture.say(2, &announce(&[holding(S(), 10)], &[], true));
     assert_eq!(fixture.holders(1, &query(S())), [node(2)]);
     assert!(matches!(fixture.ask(1, &query(subject(2, 2))), Finding::Lease(..)));
 
