@@ -101,11 +101,9 @@ async fn ask(story: &Story, edge: usize, index: u64) {
         Ok(reply) => story.check(edge, &path, &reply),
         Err(Trouble::Crashed) => {}
         Err(Trouble::Cut(_)) if may_be_cut(story, &path, began) => {}
-        Err(trouble) => panic!(
-            "{path} at edge {edge}: {trouble:?} at {:?}, {:?}",
-            now(),
-            story.origin().asked(&path)
-        ),
+        Err(trouble) => {
+            panic!("{path} at edge {edge}: {trouble:?} at {:?}, {:?}", now(), story.origin().asked(&path))
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use shoal::task::Spawner;
 use shoal::workload::random::word;
 use std::cell::Cell;
 use std::future::Future;
-use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, Once};
