@@ -217,6 +217,11 @@ impl Scheduler {
         self.sources.len() - 1
     }
 
+    /// Whether nothing is to be hoped for from a source: it is out, or a request of its stalled and no other goes on.
+    pub fn is_lost(&self, source: usize) -> bool {
+        self.sources[source].is_lost(self.now)
+    }
+
     /// The [`deadline`](Self::deadline) has passed, and nothing is at hand that was not told yet.
     pub fn handle_deadline(&mut self, now: Instant) {
         self.now = now;

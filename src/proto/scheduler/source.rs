@@ -21,6 +21,9 @@ const SAMPLE_SHARE: f64 = 0.3;
 const BUSY: Duration = Duration::from_millis(100);
 /// Nor one from which nothing comes, unless something does.
 const SILENT: Duration = Duration::from_secs(2);
+/// A source of which one request stalled is lost if no other had progress for so long: shorter than the time after which
+/// one stalls, since those that were asked together do not fall silent in the same instant.
+const QUIET: Duration = Duration::from_millis(200);
 /// After so many faults in a row it is not asked at all.
 const FAULTS_MAX: u8 = 2;
 /// The same for faults that are worse, in a row or not.
@@ -39,6 +42,8 @@ pub(super) struct Source {
     sample: u64,
     busy_until: Option<Instant>,
     silent_until: Option<Instant>,
+    /// When there was progress last.
+    progressed: Instant,
     faults: u8,
     bad: u8,
     out: bool,
@@ -56,6 +61,7 @@ impl Source {
             sample: 0,
             busy_until: None,
             silent_until: None,
+            progressed: now,
             faults: 0,
             bad: 0,
             out: false,
@@ -75,7 +81,7 @@ impl Source {
     pub(super) fn handle_bytes(&mut self, bytes: u64, progress: bool, now: Instant) {
         self.outstanding = self.outstanding.saturating_sub(bytes);
         if progress {
-            self.silent_until = None;
+            (self.silent_until, self.progressed) = (None, now);
         }
         if let Some(asked) = self.asked.take() {
             let first = now.saturating_duration_since(asked);
@@ -127,6 +133,12 @@ impl Source {
     /// Whether it may be asked, now or when it has done with what it does.
     pub(super) fn is_usable(&self, now: Instant) -> bool {
         !self.out && self.silent_until.is_none_or(|until| until <= now)
+    }
+
+    /// Whether it is out, or one request stalled and others do not go on either.
+    pub(super) fn is_lost(&self, now: Instant) -> bool {
+        let quiet = now.saturating_duration_since(self.progressed);
+        self.out || (!self.is_usable(now) && quiet >= QUIET)
     }
 
     /// Until when it is not to be asked, having said that it is busy.

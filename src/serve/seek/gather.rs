@@ -190,9 +190,24 @@ impl<S: Swarm> Gathering<'_, S> {
             }
             Want::Cancel { chunk, source } => self.call_off((chunk, Via::Holder(source))),
             // Nobody is left who has it, or not all of those who were named have it.
-            Want::Origin { .. } if self.holders.iter().all(|holder| holder.lost) => self.dry = true,
+            Want::Origin { .. } if self.lost_all() => self.dry = true,
             Want::Origin { chunk } => self.ask_origin(chunk),
         }
+    }
+
+    /// Whether no holder is left for any chunk. If so, those that only fell silent are not asked again either: the
+    /// rest is sought as one, and not chunk by chunk at the origin.
+    fn lost_all(&mut self) -> bool {
+        let is_lost = |(source, holder): (usize, &Holder)| holder.lost || self.scheduler.is_lost(source);
+        if !self.holders.iter().enumerate().all(is_lost) {
+            return false;
+        }
+        for holder in self.holders.iter_mut().filter(|holder| !holder.lost) {
+            holder.lost = true;
+            self.taking.seeker.note(holder.place.node, Trouble::Unheard);
+            self.taking.seeker.machine.avoid(holder.place.node);
+        }
+        true
     }
 
     fn start(&mut self, key: Key, fetch: impl Future<Output = Landed<S::Frames>> + Send + 'static) {

@@ -106,7 +106,7 @@ struct Left {
 enum Trouble {
     /// The exchange failed.
     Ask(AskError),
-    /// It was silent before it gave an answer.
+    /// It was silent before it gave an answer, or gave too little of it to be waited for.
     Unheard,
     /// Its bytes are not what they should be.
     Relay(RelayFault),

@@ -327,3 +327,24 @@ async fn no_lie_about_its_form_makes_a_body_whole_that_is_not() {
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn when_the_only_holder_falls_silent_the_rest_is_sought_as_one_and_not_by_chunks_at_the_origin() {
+    let rig = Rig::new().await;
+    let version = rig.version(body(6 * CHUNK)).listed();
+    rig.fake.answers([holders([1]), holders([2])]);
+    let (one, two) = (version.clone(), version.clone());
+    rig.fake.peer(1, move |read| {
+        if read.from < CHUNK_SIZE {
+            return Ok(one.says(read));
+        }
+        // So little that it is not silent to a listener, but of no use.
+        let drop = || Say::Frame(Frame::Data(Bytes::from_static(&[0; 10])));
+        let drops = std::iter::repeat_with(|| [drop(), Say::Wait(Duration::from_millis(300))]);
+        Ok(std::iter::once(one.reply()).chain(drops.take(20).flatten()).collect())
+    });
+    rig.fake.peer(2, move |read| Ok(two.says(read)));
+    rig.fill().await.is_whole(&version.body);
+    assert_eq!(rig.metric(r#"shoal_origin_fetches_total{site="shop",reason="resume"}"#), 0.0);
+    assert!(rig.fake.0.queries.lock()[1].avoid.contains(&place(1).node));
+}
