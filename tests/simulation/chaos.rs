@@ -56,7 +56,7 @@ fn object(index: u64, random: &mut Random) -> Object {
 
 #[test]
 fn whatever_fails_each_response_is_right_and_each_request_ends() {
-    with_seeds(4, |seed| {
+    with_seeds(3, |seed| {
         simulate(Plan::of_edges(seed, EDGES), |story| async move {
             let mut random = story.random(0);
             for index in 0..OBJECTS {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 #[test]
 fn a_crowd_at_all_edges_costs_the_origin_one_fetch() {
-    with_seeds(3, |seed| {
+    with_seeds(2, |seed| {
         simulate(Plan::of_edges(seed, 4), |story| async move {
             let pause = Duration::from_millis(100);
             story.origin().put("/small", Object { pause, ..Object::lasting(10_000) });

@@ -16,7 +16,7 @@ fn path(index: u64) -> String {
 
 #[test]
 fn an_edge_that_is_cut_off_serves_on_and_shares_again_afterwards() {
-    with_seeds(3, |seed| {
+    with_seeds(2, |seed| {
         simulate(Plan::of_edges(seed, 3), |story| async move {
             for index in 0..OBJECTS {
                 let pace = Duration::from_millis(index % 3);
