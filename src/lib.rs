@@ -11,6 +11,7 @@ pub mod net;
 pub mod origin;
 pub mod peer;
 pub mod proto;
+pub mod purge;
 pub mod route;
 pub mod serve;
 pub mod store;

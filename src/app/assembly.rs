@@ -11,6 +11,7 @@ use crate::origin::{FailureKind, OriginShared, Origins, Resolver};
 use crate::peer::{Mesh, MeshError, MeshStart};
 use crate::proto::plan::FetchReason;
 use crate::proto::semantics::NotStorable;
+use crate::purge::{self, Purges};
 use crate::route::Refusal;
 use crate::serve::{self, FillTable, Known, Node, Snapshot, Worker};
 use crate::store::{Device, DiskConfig, Store, StoreConfig, StoreError};
@@ -46,6 +47,9 @@ pub enum BuildError {
     /// The store could not be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The purge log could not be opened.
+    #[error(transparent)]
+    Purges(#[from] purge::OpenError),
     /// A certificate cannot be used.
     #[error(transparent)]
     Certificates(#[from] TlsErrors),
@@ -143,13 +147,23 @@ impl Assembly {
             control,
         )?;
         let Surroundings { net, device, resolver, seed, .. } = surroundings;
+        let journals = Arc::clone(&device);
         let store = Store::open(store_config(&config), device, clock, control).await?;
+        let in_fleet = config.peer.is_some();
+        let around = purge::Surroundings { clock, metrics: &metrics, spawner: control };
+        let purges = match config.cache.disks.first() {
+            None => Purges::unwritten(in_fleet, around),
+            Some(disk) => {
+                Purges::open((journals, &disk.path), store.newest_found(), in_fleet, around).await?
+            }
+        };
         let origins = OriginShared::new(Arc::clone(&net), clock, control.clone(), resolver);
         let mut fleet = None;
         if config.peer.is_some() {
             let (config, net, metrics) = (Arc::clone(&config), Arc::clone(&net), Arc::clone(&metrics));
             let (spawner, inventory) = (control.clone(), Stock::watch(&store));
-            let start = MeshStart { config, net, clock, spawner, metrics, inventory, seed };
+            let purges = purges.clone();
+            let start = MeshStart { config, net, clock, spawner, metrics, purges, inventory, seed };
             fleet = Some(Mesh::start(start).await?);
         }
         let (mesh, requests) = fleet.unzip();
@@ -159,6 +173,7 @@ impl Assembly {
             store,
             fills: Arc::new(FillTable::default()),
             known: Known::default(),
+            purges,
             mesh,
             metrics,
             clock,

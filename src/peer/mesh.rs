@@ -4,13 +4,16 @@ use super::exchange::{AskError, Exchange};
 use super::lease::Lease;
 use super::membership::Told;
 use super::node::Node;
+use super::purges::Receipt;
 use super::{resolve, start};
 use crate::clock::Clock;
 use crate::config::model::Config;
 use crate::net::Net;
 use crate::proto::key::ObjectId;
+use crate::proto::purge::Batch;
 use crate::proto::swarm::{self, Changes, Holding, Member, NodeId, Place, Query, Token};
 use crate::proto::wire::{self, note};
+use crate::purge::Purges;
 use crate::task::Spawner;
 use crate::telemetry::Metrics;
 use crate::tls::cluster::ClusterError;
@@ -37,6 +40,8 @@ pub struct MeshStart {
     pub spawner: Spawner,
     /// Where it counts.
     pub metrics: Arc<Metrics>,
+    /// The purges that were applied here.
+    pub purges: Purges,
     /// What this node has, if it is an edge.
     pub inventory: Arc<dyn Inventory>,
     /// What the transport's randomness is drawn from; `None` is the system's. Simulations set it.
@@ -205,6 +210,12 @@ impl Mesh {
         if tokio::time::timeout(LEAVE_LIMIT, good_bye).await.is_err() {
             tracing::debug!("not everyone could be told that this node leaves");
         }
+    }
+
+    /// Tells all live members of a purge that was issued here, and waits until each has applied it, at most `limit`. One receipt for each
+    /// other member that was live when this was called.
+    pub async fn spread(&self, batch: &Batch, limit: Duration) -> Vec<Receipt> {
+        super::purges::spread(&self.node, batch, limit).await
     }
 
     /// What `shoal peers` and `/status` show.

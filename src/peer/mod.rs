@@ -19,6 +19,7 @@ mod members;
 mod membership;
 mod mesh;
 mod node;
+mod purges;
 mod quarantine;
 mod refusal;
 mod report;
@@ -32,6 +33,7 @@ mod view;
 pub use exchange::{AskError, Exchange};
 pub use lease::Lease;
 pub use mesh::{Answer, Blame, Inventory, Mesh, MeshError, MeshStart, PeerRequest, Requests};
+pub use purges::{Delivery, Receipt};
 
 #[cfg(test)]
 #[path = "tests/meshes/mod.rs"]

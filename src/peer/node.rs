@@ -12,6 +12,7 @@ use super::view::View;
 use crate::clock::Clock;
 use crate::proto::swarm::{Member, NodeId};
 use crate::proto::wire::{code, note};
+use crate::purge::Purges;
 use crate::task::Spawner;
 use crate::telemetry::{AskRefusal, Metrics};
 use parking_lot::Mutex;
@@ -26,6 +27,7 @@ pub(super) struct Node {
     pub(super) clock: Clock,
     pub(super) spawner: Spawner,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) purges: Purges,
     pub(super) inventory: Arc<dyn Inventory>,
     pub(super) links: Links,
     /// Who is live; the membership publishes it.

@@ -66,6 +66,7 @@ fn node_of(start: MeshStart, peer: &Peer, links: Links) -> Node {
         clock: start.clock,
         spawner: start.spawner,
         metrics: start.metrics,
+        purges: start.purges,
         inventory: start.inventory,
         links,
         views: watch::Sender::new(Arc::new(alone)),

@@ -9,6 +9,7 @@ pub mod health;
 pub mod key;
 pub mod object;
 pub mod plan;
+pub mod purge;
 pub mod relay;
 pub mod scheduler;
 pub mod seek;

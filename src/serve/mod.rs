@@ -18,12 +18,14 @@ mod lead;
 mod leave;
 mod pass;
 mod post;
+mod purge;
 mod seek;
 mod supply;
 
 pub use deliver::{Answer, CACHE_STATUS, Failure, Notes};
 pub use fill::FillTable;
 pub use known::Known;
+pub use purge::Purged;
 pub use supply::run as supply;
 
 use crate::body::Body;
@@ -37,6 +39,7 @@ use crate::proto::seek::Ground;
 use crate::proto::semantics::{self, RequestFacts, Reuse, Stored, VaryList};
 use crate::proto::time::{Now, Wall};
 use crate::proto::verdict::{Source, Verdict};
+use crate::purge::Purges;
 use crate::route::{self, PassReason, Refusal, Routed, Router};
 use crate::store::{Hit, Lookup, MissReason, Store};
 use crate::task::Spawner;
@@ -82,6 +85,8 @@ pub struct Node {
     pub fills: Arc<FillTable>,
     /// What is remembered of keys.
     pub known: Known,
+    /// The purges that were applied here.
+    pub purges: Purges,
     /// The swarm, if this node is part of a fleet.
     pub mesh: Option<Mesh>,
     /// Metric handles.

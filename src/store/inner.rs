@@ -36,6 +36,8 @@ pub(super) struct Inner {
     pub(super) index: Index,
     pub(super) memory: Arc<Memory>,
     disk: OnceLock<Disk>,
+    /// The latest purge position among the records that the disk had at the start.
+    newest_found: OnceLock<PurgePosition>,
     /// Most bytes of one object in memory.
     object_memory_max: u64,
     /// Longest body that is kept.
@@ -53,17 +55,26 @@ impl Inner {
             index: Index::new((config.memory / INDEX_DIVISOR).max(INDEX_MIN), clock),
             memory,
             disk: OnceLock::new(),
+            newest_found: OnceLock::new(),
             object_memory_max,
             object_max: object_memory_max.max(object_disk_max),
             me: me.clone(),
         })
     }
 
-    /// The disk tier joins. Once.
-    pub(super) fn attach(self: &Arc<Self>, disk: Disk) {
+    /// The disk tier joins, with the latest purge position of what was found there. Once.
+    pub(super) fn attach(self: &Arc<Self>, disk: Disk, newest: Option<PurgePosition>) {
+        if let Some(newest) = newest {
+            let _ = self.newest_found.set(newest);
+        }
         let owner: Weak<Self> = Arc::downgrade(self);
         disk.start(owner);
         drop(self.disk.set(disk));
+    }
+
+    /// The latest purge position among the records that the disk had at the start; `None` without any.
+    pub(super) fn newest_found(&self) -> Option<PurgePosition> {
+        self.newest_found.get().copied()
     }
 
     /// The disk tier, if there is one.

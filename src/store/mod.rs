@@ -31,7 +31,7 @@ pub use usage::{Departure, IndexUsage, Inspected, StoreUsage, Whereabouts};
 
 use crate::clock::Clock;
 use crate::proto::key::{ObjectId, VariantId};
-use crate::proto::object::{Head, HeadDraft, Selecting};
+use crate::proto::object::{Head, HeadDraft, PurgePosition, Selecting};
 use crate::task::Spawner;
 use disk::{Disk, NewRecord, RecordKind};
 use filing::Registration;
@@ -93,6 +93,11 @@ pub enum MissReason {
 pub struct Store(Arc<Inner>);
 
 impl Store {
+    /// The latest purge position among the records that the disk tier had when it was opened; `None` if it had none.
+    pub fn newest_found(&self) -> Option<PurgePosition> {
+        self.0.newest_found()
+    }
+
     /// Opens the tiers; what the disk holds is known when this returns.
     ///
     /// # Errors
@@ -108,8 +113,8 @@ impl Store {
             let mut recovery = Recovery::new(&inner);
             let disk =
                 Disk::open(config, device, clock, spawner, |found| recovery.handle_found(found)).await?;
-            recovery.finish();
-            inner.attach(disk);
+            let newest = recovery.finish();
+            inner.attach(disk, newest);
         }
         let weak = Arc::downgrade(&inner);
         spawner.spawn(async move {
@@ -211,7 +216,7 @@ impl Store {
             let record = NewRecord {
                 kind: RecordKind::Head,
                 id,
-                position: head.position,
+                position: head.position.get(),
                 expiry,
                 shared: !head.personal,
                 payload: head.block().clone(),

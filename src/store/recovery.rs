@@ -13,7 +13,7 @@ use super::index::{Index, UnreadHead, Variant, lean_id};
 use super::inner::Inner;
 use super::seal::Seal;
 use crate::proto::key::ObjectId;
-use crate::proto::object::layout;
+use crate::proto::object::{PurgePosition, layout};
 use hashbrown::HashMap;
 use std::sync::{Arc, Weak};
 
@@ -23,6 +23,7 @@ pub(super) struct Recovery<'a> {
     inner: Weak<Inner>,
     building: HashMap<ObjectId, Versions>,
     newest: u64,
+    newest_position: Option<PurgePosition>,
 }
 
 /// The versions of an object that need a seal.
@@ -61,12 +62,19 @@ struct FoundSeal {
 impl<'a> Recovery<'a> {
     pub(super) fn new(inner: &'a Arc<Inner>) -> Self {
         let index = &inner.index;
-        Self { index, inner: Arc::downgrade(inner), building: HashMap::new(), newest: 0 }
+        Self {
+            index,
+            inner: Arc::downgrade(inner),
+            building: HashMap::new(),
+            newest: 0,
+            newest_position: None,
+        }
     }
 
     /// Takes the next record in.
     pub(super) fn handle_found(&mut self, found: Found) {
         self.newest = self.newest.max(found.sequence);
+        self.newest_position = self.newest_position.max(Some(found.position));
         let object = found.id.object;
         match found.kind {
             RecordKind::Drop => {
@@ -102,7 +110,7 @@ impl<'a> Recovery<'a> {
     }
 
     /// Makes the complete versions visible.
-    pub(super) fn finish(self) {
+    pub(super) fn finish(self) -> Option<PurgePosition> {
         for (object, versions) in self.building {
             let building = versions.building.into_iter();
             let complete = building.filter_map(|(id, building)| building.complete(id, &self.inner));
@@ -114,6 +122,7 @@ impl<'a> Recovery<'a> {
             }
         }
         self.index.resume(self.newest);
+        self.newest_position
     }
 }
 

@@ -4,6 +4,7 @@ use super::labels::{HandshakeFailure, HttpVersion, ListenerKind, Outcome, PerLab
 use super::links::LinkMetrics;
 use super::mesh::MeshMetrics;
 use super::process::ProcessMetrics;
+use super::purges::PurgeMetrics;
 use super::registry::{Families, Family, Registry, Samples};
 use super::supply::SupplyMetrics;
 use super::swarm::{TakerMetrics, TakingFamilies, TakingMetrics};
@@ -51,6 +52,8 @@ pub struct Metrics {
     pub mesh: MeshMetrics,
     /// Handles of what peers are given.
     pub supply: SupplyMetrics,
+    /// Handles of purges.
+    pub purges: PurgeMetrics,
     /// Handles for requests that no site takes, so that each request is counted once.
     pub unrouted: Arc<SiteMetrics>,
     registry: Registry,
@@ -76,6 +79,7 @@ impl Metrics {
             node: NodeMetrics::new(&registry, vocabulary.refusal),
             mesh: MeshMetrics::new(&registry),
             supply: SupplyMetrics::new(&registry),
+            purges: PurgeMetrics::new(&registry),
             unrouted: Arc::new(SiteMetrics::new(&families, SITE_NONE, &vocabulary)),
             families,
             registry,

@@ -13,6 +13,7 @@ pub mod logging;
 mod mesh;
 mod metrics;
 mod process;
+mod purges;
 mod registry;
 mod request_id;
 mod supply;
@@ -26,6 +27,7 @@ pub use labels::{
 pub use links::LinkMetrics;
 pub use mesh::MeshMetrics;
 pub use metrics::{CounterByReason, Entered, Metrics, NodeMetrics, SiteMetrics, Vocabulary, enter};
+pub use purges::{InvalidatedBy, PurgeMetrics, PurgeOutcome};
 pub use registry::Samples;
 pub use request_id::{RequestId, RequestIds};
 pub use supply::SupplyMetrics;

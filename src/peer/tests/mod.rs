@@ -18,6 +18,7 @@ use crate::net::{Net, Tcp};
 use crate::proto::swarm::{Changes, Holding, Member, Roles};
 use crate::proto::time::Wall;
 use crate::proto::wire::{self, Frame};
+use crate::purge;
 use crate::task::Spawner;
 use crate::telemetry::{Metrics, Vocabulary};
 use crate::tls::cluster::{Authority, Identity};
@@ -66,12 +67,16 @@ fn start(net: Net, listen: SocketAddr, clock: Clock, seed: Option<[u8; 32]>) -> 
         directory_max: 1,
     };
     let vocabulary = Vocabulary { not_stored: &[], origin_fetch: &[], origin_failure: &[], refusal: &[] };
+    let metrics = Metrics::new("node", None, vocabulary, clock);
+    let spawner = Spawner::current();
+    let around = purge::Surroundings { clock, metrics: &metrics, spawner: &spawner };
     MeshStart {
+        purges: purge::Purges::unwritten(true, around),
         config: Arc::new(Config { peer: Some(peer), ..(*loaded.config).clone() }),
         net,
         clock,
-        spawner: Spawner::current(),
-        metrics: Metrics::new("node", None, vocabulary, clock),
+        spawner: spawner.clone(),
+        metrics: Arc::clone(&metrics),
         inventory: Arc::new(NoInventory),
         seed,
     }

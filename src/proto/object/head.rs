@@ -21,6 +21,7 @@ use crate::proto::semantics::{ResponseFacts, StoreReason};
 use crate::proto::time::Wall;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const FORMAT: u8 = 1;
 const FIXED: usize = 108;
@@ -31,6 +32,33 @@ const PERSONAL: u8 = 4;
 /// A node's position in its own purge log: how many purges it had applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct PurgePosition(pub u64);
+
+/// The position up to which a stored response is known to be selected by no purge: at first that at which its fetch began. Only grows.
+#[derive(Debug, Default)]
+pub struct Vetted(AtomicU64);
+
+impl Vetted {
+    /// Nothing later than `position` is known yet.
+    pub const fn new(position: PurgePosition) -> Self {
+        Self(AtomicU64::new(position.0))
+    }
+
+    /// The position.
+    pub fn get(&self) -> PurgePosition {
+        PurgePosition(self.0.load(Ordering::Relaxed))
+    }
+
+    /// No purge up to `position` selects it.
+    pub fn raise(&self, position: PurgePosition) {
+        self.0.fetch_max(position.0, Ordering::Relaxed);
+    }
+}
+
+impl Clone for Vetted {
+    fn clone(&self) -> Self {
+        Self::new(self.get())
+    }
+}
 
 /// A request field that `Vary` selects by, with its normalised value; absent is `None`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,8 +145,8 @@ pub struct Head {
     pub variant: VariantId,
     /// Identity of the version.
     pub version: VersionId,
-    /// The node's purge position when the fetch began.
-    pub position: PurgePosition,
+    /// Up to which purge position no purge selects it; the node's when the fetch began, and raised since.
+    pub position: Vetted,
 }
 
 impl HeadDraft {
@@ -194,7 +222,7 @@ impl Head {
         let length = reader.u64("length")?;
         let variant = VariantId(reader.array("variant")?);
         let version = VersionId(reader.array("version")?);
-        let position = PurgePosition(reader.u64("position")?);
+        let position = Vetted::new(PurgePosition(reader.u64("position")?));
         let _digest: [u8; 32] = reader.array("digest")?;
         let reason = StoreReason::from_code(reader.u8("reason")?).ok_or(HeadError::Malformed("reason"))?;
         let selecting_count = reader.u8("selecting")?;
@@ -289,7 +317,7 @@ impl Head {
             length: self.length,
             received: self.received,
             initial_age: self.initial_age,
-            position: self.position,
+            position: self.position.get(),
             reason: self.reason,
             personal: self.personal,
         })
@@ -407,7 +435,10 @@ mod tests {
         assert_eq!(head.selecting(), draft().selecting);
         assert_eq!(head.key(), draft().key.as_bytes());
         assert_eq!((head.length, head.initial_age, head.received), (Some(4), 3, Wall::from_millis(-5)));
-        assert_eq!((head.position, head.version, head.whole), (PurgePosition(9), VersionId([7; 16]), true));
+        assert_eq!(
+            (head.position.get(), head.version, head.whole),
+            (PurgePosition(9), VersionId([7; 16]), true)
+        );
         assert_eq!(&head.body()[..], b"body");
         assert_eq!(head.digest(), [1; 32]);
         assert_eq!(head.to_draft().unwrap().encode(b"body", true, &[1; 32]), block);

@@ -3,4 +3,4 @@
 mod head;
 pub mod layout;
 
-pub use head::{Head, HeadDraft, HeadError, PurgePosition, Selecting, SelectingValue};
+pub use head::{Head, HeadDraft, HeadError, PurgePosition, Selecting, SelectingValue, Vetted};

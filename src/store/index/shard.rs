@@ -183,7 +183,7 @@ impl Shard {
         let mut entry = self.take(hasher, object, number);
         let variant = entry.variants.iter_mut().find(|variant| is_at(variant, anchor))?;
         variant.id = new.variant;
-        variant.position = new.head.position;
+        variant.position = new.head.position.get();
         let was_shared = std::mem::replace(&mut variant.shared, !new.head.personal);
         let is_news = new.renewal.is_some() && variant.shared || variant.shared != was_shared;
         let old = (variant.head.replace(new.head), std::mem::replace(&mut variant.tracked, new.tracked));

@@ -360,7 +360,7 @@ async fn threads_never_see_mixed_or_invalidated_bodies() {
                     _ => {
                         let dead = seen.dead[at].lock().clone();
                         let Some(hit) = find(&store, path).await else { continue };
-                        let seed = hit.head.position.0;
+                        let seed = hit.head.position.get().0;
                         assert!(!dead.contains(&seed), "{seed} was invalidated");
                         if let Ok(bytes) = read(&hit).await {
                             assert_eq!(bytes, body(seed, bytes.len() as u64));
@@ -378,7 +378,7 @@ async fn threads_never_see_mixed_or_invalidated_bodies() {
     let store = open(with_disk(4 * MIB, &folder, 16 * MIB)).await;
     for (at, path) in PATHS.into_iter().enumerate() {
         if let Some(hit) = find(&store, path).await {
-            let seed = hit.head.position.0;
+            let seed = hit.head.position.get().0;
             assert!(!seen.dead[at].lock().contains(&seed), "{seed} came back");
             assert_eq!(read(&hit).await.unwrap(), body(seed, hit.head.length.unwrap()));
         }

@@ -12,6 +12,7 @@ use shoal::peer::{Answer, Exchange, Inventory, Mesh, MeshStart, Requests};
 use shoal::proto::key::{self, CacheKey, KeyParts, ObjectId, Pin, Scheme, VariantId};
 use shoal::proto::swarm::{Changes, Holding, Place, Query, Roles};
 use shoal::proto::wire::{self, Frame, ask, reply as answer};
+use shoal::purge;
 use shoal::task::Spawner;
 use shoal::telemetry::{Metrics, Vocabulary};
 use std::sync::Arc;
@@ -64,7 +65,9 @@ impl Impostor {
         let none: Vocabulary =
             Vocabulary { not_stored: &[], origin_fetch: &[], origin_failure: &[], refusal: &[] };
         let metrics = Metrics::new("impostor", None, none, clock);
+        let around = purge::Surroundings { clock, metrics: &metrics, spawner: &spawner };
         let start = MeshStart {
+            purges: purge::Purges::unwritten(true, around),
             config: loaded.config,
             net: Arc::new(Tcp),
             clock,

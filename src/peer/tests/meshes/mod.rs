@@ -12,6 +12,7 @@ use crate::peer::mesh::{Answer, Inventory, Mesh, MeshStart, Requests};
 use crate::peer::start::start_as;
 use crate::proto::key::{ObjectId, VariantId};
 use crate::proto::swarm::{Changes, Holding, NodeId, Place, Query, Roles};
+use crate::purge;
 use crate::task::Spawner;
 use crate::telemetry::{Metrics, Vocabulary};
 use crate::tls::cluster::{Authority, Identity};
@@ -166,12 +167,16 @@ impl Fleet {
         };
         let clock = Clock::system();
         let vocabulary = Vocabulary { not_stored: &[], origin_fetch: &[], origin_failure: &[], refusal: &[] };
+        let metrics = Metrics::new(&certified.name, None, vocabulary, clock);
+        let spawner = Spawner::current();
+        let around = purge::Surroundings { clock, metrics: &metrics, spawner: &spawner };
         MeshStart {
+            purges: purge::Purges::unwritten(true, around),
             config: Arc::new(config(&certified.name, certified.roles, peer)),
             net: Arc::new(Tcp),
             clock,
-            spawner: Spawner::current(),
-            metrics: Metrics::new(&certified.name, None, vocabulary, clock),
+            spawner: spawner.clone(),
+            metrics: Arc::clone(&metrics),
             inventory: shelf,
             seed: None,
         }

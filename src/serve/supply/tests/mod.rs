@@ -20,6 +20,7 @@ use crate::proto::swarm::{Member, NodeId, Roles, Token};
 use crate::proto::time::Wall;
 use crate::proto::verdict::Source;
 use crate::proto::wire::{Frame, Reply, reply};
+use crate::purge;
 use crate::serve::fill::{Arriving, Joined, Leader, Pace, Reader};
 use crate::serve::{FillTable, Known, Node, Snapshot, Worker};
 use crate::store::{FileDevice, Hit, Partial, Store, StoreConfig};
@@ -69,6 +70,10 @@ impl Rig {
             store,
             fills: Arc::new(FillTable::default()),
             known: Known::default(),
+            purges: purge::Purges::unwritten(
+                false,
+                purge::Surroundings { clock, metrics: &metrics, spawner: &spawner },
+            ),
             mesh: None,
             metrics,
             clock,

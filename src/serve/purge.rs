@@ -1,0 +1,67 @@
+//! Purges as operators ask for them: issued here, and spread over the fleet.
+
+use super::Node;
+use crate::peer::{Delivery, Receipt};
+use crate::proto::purge::{Mode, PurgeId, Selector};
+use crate::purge::PurgeError;
+use crate::telemetry::PurgeOutcome;
+use std::time::Duration;
+
+/// What became of a purge.
+#[derive(Clone, Debug)]
+pub struct Purged {
+    /// Its name; of several selectors that of the last.
+    pub id: PurgeId,
+    /// How many selectors it had.
+    pub selectors: usize,
+    /// What became of the other live members; empty for a single node.
+    pub receipts: Vec<Receipt>,
+    /// From the request to the last acknowledgement, or to giving up.
+    pub took: Duration,
+}
+
+impl Purged {
+    /// Live members, this node included.
+    pub fn live(&self) -> usize {
+        self.receipts.len() + 1
+    }
+
+    /// Those of them that have applied it.
+    pub fn applied(&self) -> usize {
+        let applied = |receipt: &&Receipt| matches!(receipt.delivery, Delivery::Applied(_));
+        self.receipts.iter().filter(applied).count() + 1
+    }
+}
+
+impl Node {
+    /// Purges what `selectors` select: durably on this node, then on all live members, for which it waits at most `limit`. Members
+    /// that did not acknowledge until then hear of it when they ask next, and serve nothing unasked before.
+    ///
+    /// # Errors
+    /// If it cannot be issued; then nothing is purged anywhere.
+    pub async fn purge(
+        &self,
+        mode: Mode,
+        selectors: &[Selector],
+        limit: Duration,
+    ) -> Result<Purged, PurgeError> {
+        let metrics = &self.metrics.purges;
+        let begun = self.clock.mono();
+        let issued = self.purges.issue(mode, selectors).await;
+        let batch = issued.inspect_err(|_| metrics.requests.of(PurgeOutcome::Failed).inc())?;
+        let issuer = self.purges.issuer();
+        let id = PurgeId { issuer, number: batch.coverage.number(issuer) };
+        let receipts = match &self.mesh {
+            Some(mesh) => mesh.spread(&batch, limit).await,
+            None => Vec::new(),
+        };
+        let took = self.clock.mono().saturating_duration_since(begun);
+        let purged = Purged { id, selectors: selectors.len(), receipts, took };
+        let missed = purged.live() - purged.applied();
+        metrics.spread.observe(took.as_secs_f64());
+        metrics.missed.inc_by(missed as u64);
+        let outcome = if missed == 0 { PurgeOutcome::Complete } else { PurgeOutcome::Partial };
+        metrics.requests.of(outcome).inc();
+        Ok(purged)
+    }
+}
