@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 /// How far a node is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Listeners, configuration or disk index are not ready yet.
+    /// Listeners, configuration or disk index are not ready yet, or purges of the fleet not known.
     Starting,
     /// Requests are served.
     Ready,
@@ -54,6 +54,17 @@ impl Readiness {
     /// Enters `phase`.
     pub fn enter(&self, phase: Phase) {
         self.0.store(phase as u8, Ordering::Release);
+    }
+
+    /// The start is over; nothing changes if the node drains already.
+    pub fn started(&self) {
+        // Another phase stays what it is.
+        let _ = self.0.compare_exchange(
+            Phase::Starting as u8,
+            Phase::Ready as u8,
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        );
     }
 
     /// The current phase.

@@ -2,7 +2,7 @@
 
 use super::assembly::{Assembly, BuildError, Surroundings};
 use super::hooks;
-use crate::admin::{self, Phase};
+use crate::admin;
 use crate::clock::Clock;
 use crate::config::{self, Sources};
 use crate::front::{self, Door, Front};
@@ -23,6 +23,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How long tasks that were told to stop may take.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a node of a fleet that starts waits to be in sync before it says that it is ready.
+const SYNC_WAIT: Duration = Duration::from_secs(5);
+/// Between two looks at that.
+const SYNC_LOOK: Duration = Duration::from_millis(20);
 /// Threads of the control runtime.
 const CONTROL_THREADS: usize = 2;
 
@@ -67,13 +71,30 @@ pub fn run(sources: Sources) -> anyhow::Result<ExitCode> {
         open_doors_for_operators(&assembly, &sources, &watchers, &mut opened)?;
         // Caught before anybody is told that the node runs, and may signal it.
         let signals = Signals::catch()?;
-        assembly.readiness.enter(Phase::Ready);
+        become_ready(&assembly, &watchers);
         opened.announce();
         serve_until_told(&assembly, &sources, signals).await;
         finish(&assembly, workers, &control).await;
         watchers.stop(STOP_TIMEOUT).await;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// The node answers from now on. One of a fleet says that it is ready when it knows all purges, so that it is not sent a crowd
+/// whose every request it must validate; but it does not wait for ever, since validating is better than nothing.
+fn become_ready(assembly: &Arc<Assembly>, watchers: &Spawner) {
+    let (purges, clock) = (assembly.node.purges.clone(), assembly.node.clock);
+    let readiness = Arc::clone(&assembly.readiness);
+    if purges.in_sync(clock.mono()) {
+        return readiness.started();
+    }
+    watchers.spawn(async move {
+        let deadline = clock.mono() + SYNC_WAIT;
+        while !purges.in_sync(clock.mono()) && clock.mono() < deadline {
+            tokio::time::sleep(SYNC_LOOK).await;
+        }
+        readiness.started();
+    });
 }
 
 /// The addresses that were opened, told on standard output for whoever started the process.

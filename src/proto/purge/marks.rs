@@ -16,7 +16,7 @@ pub const MARKS_MAX: usize = 65_536;
 /// Sites whose last purge of a tag is kept apart from that of all others.
 const SITES_MAX: usize = 4096;
 /// Issuers of purges of one target that are kept apart; beyond it the oldest count as forgotten.
-const IDS_MAX: usize = 8;
+pub(super) const IDS_MAX: usize = 8;
 
 /// What is judged.
 #[derive(Clone, Copy, Debug)]

@@ -17,13 +17,17 @@
 mod coverage;
 mod log;
 mod marks;
+mod parcel;
 mod record;
+mod sync;
 mod target;
 
 pub use coverage::{Coverage, Digest};
 pub use log::{Applied, Batch, Entry, Gap, Log};
 pub use marks::{Judgement, MARKS_MAX, Subject, Tags};
+pub use parcel::{Malformed, Messages, Parcel, Reception, Unpacking};
 pub use record::{RECORD_LENGTH, Record};
+pub use sync::{DEAD_FOR, JOIN_WAIT, SYNC_HORIZON, Standing, Sync};
 pub use target::{Mode, Selector, SelectorKind, SiteId, Target};
 
 use std::fmt;

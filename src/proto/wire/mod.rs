@@ -10,6 +10,8 @@
 //! Session  -> Note* <-> Note*                             to a superpeer, for as long as both live
 //! Read     -> (Pulse* Reply) (Data* Pulse* Chunk)* End    asked of an edge
 //! Open     -> as for Read                                 asked of the home edge
+//! Purges+  -> Purges+                                     asked of any member
+//! Invalidate -> nothing                                   told to edges
 //! ```
 //! Messages are protobuf: fields that a version does not know are skipped. Body bytes go raw in
 //! [`frame`]s. No message carries a time of day: ages and lifetimes are relative to the moment of
@@ -18,10 +20,14 @@
 pub mod enrol;
 pub mod frame;
 pub mod message;
+pub mod purges;
+pub mod reading;
 
 pub use enrol::{Enrol, Enrolled, enrolled};
 pub use frame::{Frame, FrameError, FrameHead};
 pub use message::*;
+pub use purges::{Apart, Covered, INVALIDATED_MAX, Invalidate, PURGES_MAX, PurgeEntry, PurgeStep, Purges};
+pub use reading::*;
 
 /// Protocol name of peer connections; its number is the major version.
 pub const ALPN: &[u8] = b"shoal-peer/1";

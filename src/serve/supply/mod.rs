@@ -10,6 +10,8 @@
 //! can tell a slow origin from a dead node. A fill that itself waits for another node is waited for only under
 //! the same lease: otherwise two nodes could wait for each other.
 
+mod apart;
+mod changed;
 mod open;
 mod out;
 mod relay;
@@ -68,13 +70,22 @@ async fn answer<S: Sink>(worker: &Arc<Worker>, from: &Member, ask: ask::Kind, si
     let node = &worker.node;
     let mut out = Out::new(sink, Arc::clone(&node.metrics));
     let gives = node.snapshot.load().config.node.roles.edge;
+    let read = match &ask {
+        ask::Kind::Read(read) => Some(read),
+        ask::Kind::Open(open) => open.read.as_ref(),
+        _ => None,
+    };
+    let apart = read.map_or(Ok(None), |read| apart::apart(node, read));
     let done = match ask {
         _ if !(gives && from.roles.edge) => Err(Cut::Reset(code::FORBIDDEN)),
+        _ if apart.is_err() => Err(Cut::Reset(code::PROTOCOL)),
+        _ if let Ok(Some(apart)) = apart => out.reply(apart).await,
         ask::Kind::Read(read) => match Wanted::parse(&read) {
             Some(wanted) => self::read(node, &wanted, &mut out).await,
             None => Err(Cut::Reset(code::PROTOCOL)),
         },
         ask::Kind::Open(open) => open::open(worker, from.address.ip(), open, &mut out).await,
+        ask::Kind::Invalidate(invalidate) => changed::take(node, &invalidate).await,
         _ => Err(Cut::Reset(code::PROTOCOL)),
     };
     out.close(done);
