@@ -7,7 +7,7 @@ use crate::proto::purge::{Gap, Parcel, Reception, Unpacking};
 use crate::proto::swarm::{Member, Roles};
 use crate::proto::wire;
 use crate::purge::PurgeError;
-use crate::telemetry::AskRefusal;
+use crate::telemetry::{AskRefusal, Reconciled};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,6 +69,13 @@ async fn respond(node: &Node, told: Parcel) -> Parcel {
     let tells = !told.batch.coverage.is_empty();
     let reception = if tells { reception(purges.apply(told.batch).await) } else { Reception::Applied };
     let batch = told.coverage.as_ref().map(|theirs| purges.missing(theirs)).unwrap_or_default();
+    let reconciled = &node.metrics.purges.reconciled;
+    if told.coverage.is_some() && tells && reception == Reception::Applied {
+        reconciled.of(Reconciled::Taken).inc();
+    }
+    if !batch.coverage.is_empty() {
+        reconciled.of(Reconciled::Given).inc();
+    }
     let digest = purges.digest();
     let asks = !tells && told.coverage.is_none() && told.digest != digest;
     let coverage = (asks || reception == Reception::Behind).then(|| purges.coverage());

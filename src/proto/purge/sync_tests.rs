@@ -182,6 +182,7 @@ fn who_says_good_bye_does_not_count_any_more() {
 fn being_in_sync_outlasts_the_death_of_the_superpeer_that_it_came_from() {
     let mut rig = Rig::with(&[1], &[2, 3, 4]);
     rig.compare(4000, 1);
+    assert!(rig.in_sync(4000));
     rig.see(6000, &[], &[2, 3, 4]);
     assert!(rig.in_sync(6000) && rig.in_sync(13_999));
     rig.compare(13_000, 2);

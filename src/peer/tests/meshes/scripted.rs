@@ -47,8 +47,13 @@ impl Scripted {
     async fn asked(&mut self) -> (ask::Kind, Exchange) {
         let asked = async {
             loop {
-                if let Some(LinkEvent::Asked { ask, exchange, .. }) = self.events.recv().await {
-                    return (ask, exchange);
+                match self.events.recv().await {
+                    // As a version that does not know them.
+                    Some(LinkEvent::Asked { ask: ask::Kind::Purges(_), exchange, .. }) => {
+                        exchange.reset(code::PROTOCOL);
+                    }
+                    Some(LinkEvent::Asked { ask, exchange, .. }) => return (ask, exchange),
+                    _ => {}
                 }
             }
         };
