@@ -150,7 +150,7 @@ class Pod:
         self.container, = self.spec["containers"]
         self.lock, self.ready, self.terminating, self.gone = threading.Lock(), False, False, threading.Event()
         self.was_ready, self.first_ready, self.metrics_when_ready = threading.Event(), None, ""
-        self.faults, self.restarts, self.began = [], 0, time.monotonic()
+        self.faults, self.restarts, self.began, self.ready_since = [], 0, time.monotonic(), None
         self.life = cluster.next_life()
         self.folder = os.path.join(cluster.folder, "pods", f"{name}-{self.life}")
         self.namespace, self.ip = cluster.fabric.attach(f"{name}-{self.life}")
@@ -313,6 +313,8 @@ class Pod:
         if not self.was_ready.is_set():
             self.first_ready = time.monotonic() - self.began
             self.metrics_when_ready = self.scrape()
+        if not self.ready:
+            self.ready_since = time.monotonic()
         self.ready = True
         self.was_ready.set()
 
@@ -408,11 +410,9 @@ class StatefulSet:
     def wait_available(self, ordinal, limit=60.0):
         """Until it is ready, and has been for as long as the manifest says."""
         pod, deadline = self.pods[ordinal], time.monotonic() + limit
-        since = None
-        while since is None or time.monotonic() - since < self.spec.get("minReadySeconds", 0):
+        while not pod.ready or time.monotonic() - pod.ready_since < self.spec.get("minReadySeconds", 0):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{pod.name} is not ready after {limit} s: {pod.faults} {pod.last_words()}")
-            since = (since or time.monotonic()) if pod.ready else None
             time.sleep(TICK)
 
     def delete(self, ordinals):
