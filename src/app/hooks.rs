@@ -16,7 +16,10 @@ pub(super) fn sample(assembly: &Arc<Assembly>) {
     let weak = Arc::downgrade(assembly);
     assembly.node.metrics.on_scrape(move |samples| {
         if let Some(assembly) = weak.upgrade() {
-            sample_store(&assembly, samples);
+            // A node that is only a superpeer stores nothing, and its bounds would be taken for those of edges.
+            if assembly.config().node.roles.edge {
+                sample_store(&assembly, samples);
+            }
             sample_origins(&assembly, samples);
         }
     });

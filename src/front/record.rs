@@ -189,6 +189,9 @@ impl Drop for Record {
         let metrics = answered.and_then(|answered| answered.metrics.as_ref()).unwrap_or(unrouted);
         let verdict = answered.map_or(Verdict::Error, |answered| answered.verdict);
         metrics.request(verdict, status, duration, first_byte);
+        if let Some(age) = answered.and_then(|answered| answered.notes.age) {
+            metrics.aged(age);
+        }
         let Some(asked) = &self.asked else { return };
         let nothing = Notes::default();
         let notes = answered.map_or(&nothing, |answered| &answered.notes);

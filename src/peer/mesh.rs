@@ -4,7 +4,6 @@ use super::exchange::{AskError, Exchange};
 use super::lease::Lease;
 use super::membership::Told;
 use super::node::Node;
-use super::node::Node;
 use super::purges::Receipt;
 use super::{resolve, settled, start};
 use crate::clock::Clock;

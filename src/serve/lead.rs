@@ -204,9 +204,12 @@ async fn fetch(
 ) -> Result<Fetched, FetchError> {
     asking.metrics.origin_fetches.inc(asking.reason as usize);
     asking.metrics.taking.origin_fetches.of(ground).inc();
+    let (clock, metrics) = (worker.node.clock, &asking.metrics);
+    let asked = clock.mono();
     let fetched = worker.origins.fetch(&asking.site.origin, request, None).await;
-    if let Err(error) = &fetched {
-        asking.metrics.origin_failures.inc(error.kind() as usize);
+    match &fetched {
+        Ok(_) => metrics.origin_answered(clock.mono().saturating_duration_since(asked)),
+        Err(error) => metrics.origin_failures.inc(error.kind() as usize),
     }
     fetched
 }

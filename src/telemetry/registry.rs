@@ -140,6 +140,15 @@ impl<M: Metric, const N: usize> Family<M, N> {
         self.children.write().entry(values).or_insert_with(|| (self.make)()).clone()
     }
 
+    /// The same while there are fewer than `max` series or it is among them; beyond, that of `overflow`.
+    pub(super) fn child_within(&self, values: [&str; N], max: usize, overflow: [&str; N]) -> M {
+        let is_room = {
+            let children = self.children.read();
+            children.len() < max || children.contains_key(&values.map(str::to_owned))
+        };
+        self.child(if is_room { values } else { overflow })
+    }
+
     /// Keeps only the series whose label values satisfy `keep`; handles of others stay usable but
     /// are no longer exposed.
     pub(super) fn retain(&self, keep: impl Fn(&[String; N]) -> bool) {
