@@ -84,7 +84,7 @@ pub struct Assembly {
     pub(super) origins: Arc<OriginShared>,
     /// What peers are being given, and fetches for it.
     pub(super) uploads: Spawner,
-    access: Arc<AccessLog>,
+    pub(super) access: Arc<AccessLog>,
     ids: Arc<RequestIds>,
     certificates: Arc<Certificates>,
     net: Net,
@@ -142,6 +142,7 @@ impl Assembly {
             metrics.node.access_log_dropped.clone(),
             control,
         )?;
+        access.expose(&metrics);
         let Surroundings { net, device, resolver, seed, .. } = surroundings;
         let store = Store::open(store_config(&config), device, clock, control).await?;
         let origins = OriginShared::new(Arc::clone(&net), clock, control.clone(), resolver);
