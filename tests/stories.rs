@@ -28,3 +28,5 @@ mod passing;
 mod personal;
 #[path = "stories/secure.rs"]
 mod secure;
+#[path = "stories/watching.rs"]
+mod watching;

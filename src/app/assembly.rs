@@ -89,7 +89,7 @@ pub struct Assembly {
     pub(super) origins: Arc<OriginShared>,
     /// What peers are being given, and fetches for it.
     pub(super) uploads: Spawner,
-    access: Arc<AccessLog>,
+    pub(super) access: Arc<AccessLog>,
     ids: Arc<RequestIds>,
     certificates: Arc<Certificates>,
     net: Net,
@@ -147,6 +147,7 @@ impl Assembly {
             metrics.node.access_log_dropped.clone(),
             control,
         )?;
+        access.expose(&metrics);
         let Surroundings { net, device, resolver, seed, .. } = surroundings;
         let store = Store::open(store_config(&config), Arc::clone(&device), clock, control).await?;
         let around = purge::Surroundings { clock, metrics: &metrics, spawner: control };

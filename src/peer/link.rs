@@ -131,7 +131,10 @@ impl Link {
 /// What is short and waited for goes before bodies.
 pub(super) fn priority(ask: &wire::ask::Kind) -> i32 {
     match ask {
-        wire::ask::Kind::Hello(_) | wire::ask::Kind::Resolve(_) | wire::ask::Kind::Session(_) => 1,
+        wire::ask::Kind::Hello(_)
+        | wire::ask::Kind::Resolve(_)
+        | wire::ask::Kind::Session(_)
+        | wire::ask::Kind::Look(_) => 1,
         wire::ask::Kind::Read(_) | wire::ask::Kind::Open(_) => 0,
     }
 }

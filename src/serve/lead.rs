@@ -329,8 +329,16 @@ async fn store(
     let filling = worker.node.store.begin(draft.clone());
     let partial = filling.partial();
     let server = Some(fetched.server);
-    let arriving =
-        Arc::new(Arriving { draft, withheld, facts, vary, partial, source: Source::Origin, server });
+    let arriving = Arc::new(Arriving {
+        draft,
+        withheld,
+        facts,
+        vary,
+        partial,
+        source: Source::Origin,
+        server,
+        peer: None,
+    });
     let checker = worker.node.mesh.is_some().then(|| Checker::new(length));
     let intake = Intake::begin(leader, arriving, filling);
     match pump(intake, body, &asking.metrics, checker).await {

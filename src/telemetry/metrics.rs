@@ -128,6 +128,11 @@ impl Metrics {
         self.registry.sample_from(Arc::new(source));
     }
 
+    /// The series of the metrics whose names are `wanted`, as JSON ([`figures`](super::figures)).
+    pub fn figures(&self, wanted: impl Fn(&str) -> bool) -> serde_json::Value {
+        super::figures::of(self.registry.gather(wanted))
+    }
+
     /// All series in the Prometheus text format ([`METRICS_CONTENT_TYPE`](super::METRICS_CONTENT_TYPE)).
     pub fn encode(&self) -> String {
         self.registry.encode()

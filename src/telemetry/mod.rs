@@ -7,6 +7,7 @@
 //! State: [`Metrics`] owns all series; [`AccessLog`] owns the lines not yet written and its writer.
 
 pub mod access;
+mod figures;
 mod labels;
 mod links;
 pub mod logging;

@@ -1,5 +1,4 @@
-//! The messages, as protobuf structs written by hand. Identities are byte strings of fixed length;
-//! their readers refuse others.
+//! The messages, as protobuf structs written by hand. Identities are byte strings; readers refuse other lengths.
 
 use prost::{Message, Oneof};
 
@@ -7,7 +6,7 @@ use prost::{Message, Oneof};
 #[derive(Clone, PartialEq, Message)]
 pub struct Ask {
     /// What is asked. `None` is a kind that this version does not know.
-    #[prost(oneof = "ask::Kind", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "ask::Kind", tags = "1, 2, 3, 4, 5, 7")]
     pub kind: Option<ask::Kind>,
 }
 
@@ -33,6 +32,9 @@ pub mod ask {
         /// You are its home: send me this object, from the origin if need be.
         #[prost(message, tag = "5")]
         Open(Open),
+        /// What do you have of this object?
+        #[prost(message, tag = "7")]
+        Look(crate::proto::wire::Look),
     }
 }
 

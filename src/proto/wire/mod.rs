@@ -10,6 +10,7 @@
 //! Session  -> Note* <-> Note*                             to a superpeer, for as long as both live
 //! Read     -> (Pulse* Reply) (Data* Pulse* Chunk)* End    asked of an edge
 //! Open     -> as for Read                                 asked of the home edge
+//! Look     -> Looked                                      asked of an edge, for `shoal explain`
 //! ```
 //! Messages are protobuf: fields that a version does not know are skipped. Body bytes go raw in
 //! [`frame`]s. No message carries a time of day: ages and lifetimes are relative to the moment of
@@ -17,10 +18,12 @@
 
 pub mod enrol;
 pub mod frame;
+pub mod look;
 pub mod message;
 
 pub use enrol::{Enrol, Enrolled, enrolled};
 pub use frame::{Frame, FrameError, FrameHead};
+pub use look::{Look, Looked, SEEN_MAX, Seen};
 pub use message::*;
 
 /// Protocol name of peer connections; its number is the major version.

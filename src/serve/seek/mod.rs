@@ -28,6 +28,7 @@ use crate::proto::wire::{self, Frame, ask, reply};
 use crate::store::Hit;
 use crate::telemetry::PeerFailure;
 use bytes::Bytes;
+pub(super) use head::fields;
 use head::{Unusable, Version};
 use http::header::{AUTHORIZATION, COOKIE};
 use std::sync::Arc;

@@ -28,17 +28,20 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use queue::{Queue, WRITE_QUEUE_BYTES};
 use reader::Reader;
-use recover::{Recovered, recover};
+use recover::{Progress, Recovered, recover};
 use segments::Shared;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use writer::Writer;
 
 /// Batches of found records between recovery and the owner.
 const FOUND_BATCHES: usize = 4;
+/// Between two words on how far the opening of a large folder is.
+const TELL_EVERY: Duration = Duration::from_secs(2);
 
 /// A folder for the tier.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -307,11 +310,22 @@ impl Disk {
         let path = config.path.clone();
         let (sender, mut receiver) = mpsc::channel(FOUND_BATCHES);
         // If this future is dropped, the receiver is, and nothing more is handed over.
-        let work =
-            spawner.blocking(move || recover(&config, &*device, |batch| sender.blocking_send(batch).is_ok()));
+        let progress = Arc::new(Progress::default());
+        let (told, mut tell_at) = (Arc::clone(&progress), began + TELL_EVERY);
+        let work = spawner.blocking(move || {
+            recover(&config, &*device, &progress, |batch| sender.blocking_send(batch).is_ok())
+        });
         let hand_over = async {
-            while let Some(batch) = receiver.recv().await {
-                batch.into_iter().for_each(&mut found);
+            loop {
+                match tokio::time::timeout(TELL_EVERY, receiver.recv()).await {
+                    Ok(Some(batch)) => batch.into_iter().for_each(&mut found),
+                    Ok(None) => return,
+                    Err(_nothing_yet) => {}
+                }
+                if clock.mono() >= tell_at {
+                    told.tell(clock.mono().saturating_duration_since(began));
+                    tell_at = clock.mono() + TELL_EVERY;
+                }
             }
         };
         let (recovered, ()) = tokio::join!(work, hand_over);

@@ -3,5 +3,6 @@
 mod bodies;
 mod cluster;
 mod failing;
+mod looking;
 mod sharing;
 mod trust;
