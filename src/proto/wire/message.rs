@@ -67,6 +67,12 @@ pub struct Hello {
     /// with what the same node said before.
     #[prost(uint64, tag = "9")]
     pub incarnation: u64,
+    /// Features that the other must know too, or refuse this node.
+    #[prost(uint64, tag = "10")]
+    pub required: u64,
+    /// Major version of the wire that it speaks.
+    #[prost(uint32, tag = "11")]
+    pub major: u32,
 }
 
 /// RESOLVE: who has this variant of this object, or may fetch it?

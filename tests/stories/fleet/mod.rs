@@ -5,3 +5,4 @@ mod cluster;
 mod failing;
 mod sharing;
 mod trust;
+mod versions;
