@@ -45,10 +45,12 @@ pub mod enrol;
 pub mod frame;
 #[cfg(test)]
 mod golden_tests;
+mod hello;
 pub mod message;
 
 pub use enrol::{Enrol, Enrolled, enrolled};
 pub use frame::{Frame, FrameError, FrameHead};
+pub use hello::Hello;
 pub use message::*;
 
 /// Major version of the wire.
