@@ -26,5 +26,7 @@ mod operating;
 mod passing;
 #[path = "stories/personal.rs"]
 mod personal;
+#[path = "stories/reference.rs"]
+mod reference;
 #[path = "stories/secure.rs"]
 mod secure;

@@ -1,7 +1,7 @@
 //! Stories of a fleet: whole nodes in this process, over real QUIC and TCP on loopback, counted at the origin.
 
 mod bodies;
-mod cluster;
+pub(crate) mod cluster;
 mod failing;
 mod sharing;
 mod trust;
