@@ -26,6 +26,8 @@ mod operating;
 mod passing;
 #[path = "stories/personal.rs"]
 mod personal;
+#[path = "stories/reference.rs"]
+mod reference;
 #[path = "stories/secure.rs"]
 mod secure;
 #[path = "stories/watching.rs"]

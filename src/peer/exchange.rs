@@ -30,6 +30,9 @@ pub enum AskError {
     /// What came is not what must come.
     #[error("peer does not keep to the protocol")]
     Protocol,
+    /// The question, or its answer, is of a kind that one of the two versions does not know.
+    #[error("peer speaks another minor version, which does not know this")]
+    Unsupported,
     /// The peer is in quarantine here.
     #[error("peer is in quarantine")]
     Quarantined,
@@ -213,6 +216,7 @@ impl AskError {
         match u32::try_from(code.into_inner()) {
             Ok(code::UPSTREAM) => Self::Upstream,
             Ok(code::PROTOCOL) => Self::Protocol,
+            Ok(code::UNSUPPORTED) => Self::Unsupported,
             _ => Self::Refused,
         }
     }

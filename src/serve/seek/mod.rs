@@ -420,6 +420,7 @@ impl<S: Swarm> Seeker<S> {
             Trouble::Unheard => (PeerFailure::Stalled, None),
             Trouble::Ask(AskError::Silent) => (PeerFailure::Stalled, Some(Blame::Stalled)),
             Trouble::Ask(AskError::Upstream) => (PeerFailure::Upstream, None),
+            Trouble::Ask(AskError::Unsupported) => (PeerFailure::Unsupported, None),
             Trouble::Ask(AskError::Refused) => (PeerFailure::Busy, None),
             Trouble::Ask(AskError::Unreachable | AskError::Quarantined) => (PeerFailure::Unreachable, None),
         };

@@ -137,17 +137,29 @@ pub enum DiskError {
         /// The folder.
         path: PathBuf,
     },
-    /// The folder was written by a later, incompatible release. Nothing was touched.
+    /// The folder was written by an incompatible release. Nothing was touched.
     #[error(
-        "{path} has disk format {found}, this release reads up to {supported}; use another folder or empty it"
+        "the cache in {path} has disk format {}.{}, and this release reads {supported}.x alone; nothing was changed: \
+         start the release that wrote it, name another folder, or empty this one", found.0, found.1
     )]
     Format {
         /// The folder.
         path: PathBuf,
-        /// Major version found.
-        found: u16,
+        /// Major and minor version found.
+        found: (u16, u16),
         /// Major version of this release.
         supported: u16,
+    },
+    /// The folder was written by a later release, with features that this one does not know. Nothing was touched.
+    #[error(
+        "the cache in {path} uses features of a later release ({unknown:#x}); nothing was changed: start the release \
+         that wrote it, name another folder, or empty this one"
+    )]
+    Features {
+        /// The folder.
+        path: PathBuf,
+        /// The features that are not known, as bits.
+        unknown: u64,
     },
     /// Not one segment fits into the file system.
     #[error("no space in {path}: not even one segment of {segment} bytes fits")]

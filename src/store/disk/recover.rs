@@ -216,8 +216,13 @@ impl<'a> Files<'a> {
                 Ok(Some(Candidate { header, file, size }))
             }
             Ok(_) | Err(HeaderError::Invalid) => Ok(None),
-            Err(HeaderError::Version(found)) => {
-                Err(DiskError::Format { path: self.config.path.clone(), found, supported: MAJOR })
+            Err(HeaderError::Version(major, minor)) => Err(DiskError::Format {
+                path: self.config.path.clone(),
+                found: (major, minor),
+                supported: MAJOR,
+            }),
+            Err(HeaderError::Features(unknown)) => {
+                Err(DiskError::Features { path: self.config.path.clone(), unknown })
             }
         }
     }
