@@ -163,6 +163,22 @@ impl Listener {
         }
     }
 
+    /// Stops listening. What is returned was connected already and waited to be accepted: at most as many as may wait.
+    pub fn close(self) -> Vec<(Stream, SocketAddr)> {
+        let Self::Tcp(listener) = self else { return Vec::new() };
+        let Ok(listener) = listener.into_std() else { return Vec::new() };
+        // Asked of the system itself: the runtime may not have been told of the latest.
+        let waiting = (0..LISTEN_BACKLOG).map_while(|_| match listener.accept() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            accepted => Some(accepted.ok()),
+        });
+        let streams = waiting.flatten().filter_map(|(stream, from)| {
+            stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true)).ok()?;
+            Some((Stream::Tcp(tokio::net::TcpStream::from_std(stream).ok()?), from))
+        });
+        streams.collect()
+    }
+
     /// The bound address, with the port that was taken for port 0.
     ///
     /// # Errors

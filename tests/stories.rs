@@ -6,6 +6,10 @@ mod common;
 
 #[path = "stories/bodies.rs"]
 mod bodies;
+#[path = "stories/commands.rs"]
+mod commands;
+#[path = "stories/draining.rs"]
+mod draining;
 #[path = "stories/fills.rs"]
 mod fills;
 #[path = "stories/fleet/mod.rs"]
