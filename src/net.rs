@@ -1,9 +1,13 @@
 //! The only place that names socket types, so that a whole node can run on a simulated network.
 
 use socket2::{Domain, Protocol, Socket, Type};
+use std::ffi::OsStr;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -188,6 +192,43 @@ impl Listener {
             Self::Tcp(listener) => listener.local_addr(),
             Self::Other(listener) => listener.local_addr(),
         }
+    }
+}
+
+/// Short messages to one receiver on this machine, over a Unix datagram socket.
+pub struct Notices {
+    socket: UnixDatagram,
+    to: UnixAddr,
+}
+
+impl Notices {
+    /// Messages to the socket at `to`: an absolute path, or `@` and the name of an abstract socket.
+    ///
+    /// # Errors
+    /// Another kind of address, or the operating system's.
+    pub fn to(to: &OsStr) -> io::Result<Self> {
+        let to = match to.as_bytes() {
+            [b'@', name @ ..] if !name.is_empty() => UnixAddr::from_abstract_name(name)?,
+            [b'/', ..] => UnixAddr::from_pathname(to)?,
+            _ => {
+                return Err(io::Error::new(
+                    io::ErrorKind::Unsupported,
+                    "neither a path nor an abstract socket",
+                ));
+            }
+        };
+        let socket = UnixDatagram::unbound()?;
+        // A receiver that does not read may not hold this process up.
+        socket.set_nonblocking(true)?;
+        Ok(Self { socket, to })
+    }
+
+    /// Sends one message, now or not at all.
+    ///
+    /// # Errors
+    /// The operating system's, such as a receiver that is gone or whose queue is full.
+    pub fn send(&self, message: &[u8]) -> io::Result<()> {
+        self.socket.send_to_addr(message, &self.to).map(drop)
     }
 }
 

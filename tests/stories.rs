@@ -24,6 +24,8 @@ mod hits;
 mod hostile;
 #[path = "stories/lasting.rs"]
 mod lasting;
+#[path = "stories/managed.rs"]
+mod managed;
 #[path = "stories/operating.rs"]
 mod operating;
 #[path = "stories/passing.rs"]

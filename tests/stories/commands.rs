@@ -33,11 +33,12 @@ impl Folder {
     pub(super) fn write(&self, origin: &Origin, node: &str, more: &str) {
         let doors = "[metrics]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n";
         let text = format!("{}{doors}", toml(origin.at, more));
-        std::fs::write(self.file(), text.replace("[node]\n", &format!("[node]\nworkers = 1\n{node}"))).unwrap();
+        std::fs::write(self.file(), text.replace("[node]\n", &format!("[node]\nworkers = 1\n{node}")))
+            .unwrap();
     }
 }
 
-pub(super) async fn get(process: &Process, door: &str, target: &str) -> Reply {
+async fn get(process: &Process, door: &str, target: &str) -> Reply {
     Client::connect(process.door(door)).await.get(target).await
 }
 
@@ -49,7 +50,7 @@ async fn post(process: &Process, target: &str) -> (u16, Value) {
     (answer.status, serde_json::from_slice(&answer.body).expect("JSON"))
 }
 
-pub(super) async fn metric(process: &Process, series: &str) -> f64 {
+async fn metric(process: &Process, series: &str) -> f64 {
     let answer = get(process, "metrics", "/metrics").await;
     let line = answer.text().lines().find(|line| line.starts_with(series)).map(str::to_owned);
     line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).expect(series)
@@ -64,7 +65,11 @@ async fn a_reload_over_http_says_what_it_did_and_a_wrong_one_why_not() {
     let mut client = Client::connect(process.door("http")).await;
     client.get("/x").await.assert_is(200, "body");
 
-    folder.write(&origin, "", "[[site.rules]]\npath = \"/passed\"\npass = true\n[cache]\nmemory = \"64MiB\"\n");
+    folder.write(
+        &origin,
+        "",
+        "[[site.rules]]\npath = \"/passed\"\npass = true\n[cache]\nmemory = \"64MiB\"\n",
+    );
     let (status, told) = post(&process, "/reload").await;
     assert_eq!((status, &told), (200, &serde_json::json!({ "reloaded": true, "needs_restart": ["cache"] })));
     assert!(client.get("/passed").await.cache_status().contains("fwd=bypass"), "the new rule is in force");
