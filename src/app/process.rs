@@ -2,7 +2,7 @@
 
 use super::assembly::{Assembly, BuildError, Surroundings};
 use super::hooks;
-use super::reload::Reloader;
+use super::reload::{self, Reloader};
 use super::service::ServiceManager;
 use crate::admin::{self, Phase};
 use crate::clock::Clock;
@@ -38,6 +38,7 @@ const HUGE_PAGES_FROM: u64 = 512 << 20;
 /// # Errors
 /// Mistakes in the configuration, or what keeps the node from starting.
 pub fn run(sources: Sources) -> anyhow::Result<ExitCode> {
+    let content = reload::content_of(&sources);
     let loaded = config::load(&sources)?;
     let log = logging::init(&loaded.config.log.filter, loaded.config.log.json)?;
     raise_descriptor_limit();
@@ -67,13 +68,15 @@ pub fn run(sources: Sources) -> anyhow::Result<ExitCode> {
         // Stopped last, so that a drain can be watched.
         let watchers = Spawner::current();
         let manager = Arc::new(ServiceManager::of_process(Clock::system()));
-        let reloader = Arc::new(Reloader::new(Arc::clone(&assembly), sources, Arc::clone(&manager)));
+        let reloader = Reloader::new(Arc::clone(&assembly), sources, content, Arc::clone(&manager));
+        let reloader = Arc::new(reloader);
         open_doors_for_operators(&assembly, &reloader, &watchers, &mut opened)?;
         // Caught before anybody is told that the node runs, and may signal it.
         let signals = Signals::catch()?;
         assembly.readiness.enter(Phase::Ready);
         opened.announce();
         manager.ready(&opened.status());
+        reloader.watch(&control);
         tokio::select! {
             () = serve_until_told(&assembly, &reloader, signals) => {}
             never = prove_alive(&manager, &workers) => match never {},

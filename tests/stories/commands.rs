@@ -38,7 +38,7 @@ impl Folder {
     }
 }
 
-async fn get(process: &Process, door: &str, target: &str) -> Reply {
+pub(super) async fn get(process: &Process, door: &str, target: &str) -> Reply {
     Client::connect(process.door(door)).await.get(target).await
 }
 
@@ -50,7 +50,7 @@ async fn post(process: &Process, target: &str) -> (u16, Value) {
     (answer.status, serde_json::from_slice(&answer.body).expect("JSON"))
 }
 
-async fn metric(process: &Process, series: &str) -> f64 {
+pub(super) async fn metric(process: &Process, series: &str) -> f64 {
     let answer = get(process, "metrics", "/metrics").await;
     let line = answer.text().lines().find(|line| line.starts_with(series)).map(str::to_owned);
     line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).expect(series)

@@ -72,7 +72,9 @@ async fn a_hundred_reloads_under_load_fail_no_request_over_http2() {
             let replies = join_all((0..STREAMS).map(|_| client.get_if_open(&url))).await;
             for reply in &replies {
                 match reply {
-                    Some(reply) => assert_eq!((reply.status.as_u16(), &reply.body[..]), (200, body.as_bytes())),
+                    Some(reply) => {
+                        assert_eq!((reply.status.as_u16(), &reply.body[..]), (200, body.as_bytes()))
+                    }
                     // A connection ends after a thousand requests, in order and announced.
                     None => assert!(round * STREAMS + STREAMS >= 1000, "closed after {round} rounds"),
                 }

@@ -1,12 +1,14 @@
-//! A running process and the service manager that started it.
+//! A running process and what it stands on: the service manager that started it, and the file of its configuration.
 
-use super::commands::Folder;
+use super::commands::{Folder, get, metric};
+use crate::common::process::Process;
 use crate::common::{Client, Origin, in_time, reply};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::time::{ClockId, clock_gettime};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::symlink;
 use std::process::Stdio;
 use tokio::net::UnixDatagram;
 use tokio::process::{Child, Command};
@@ -125,4 +127,52 @@ async fn the_watchdog_is_told_as_often_as_it_asks() {
     }
     let now = std::time::Duration::from_micros(microseconds_since_boot().unsigned_abs());
     assert!(now - started >= std::time::Duration::from_millis(150), "no more often than twice in its time");
+}
+
+#[tokio::test]
+async fn a_file_that_is_swapped_beneath_its_link_is_taken_up_by_itself() {
+    let (origin, folder) = (Origin::start().await, Folder::new());
+    origin.says("/x", reply(200, &[FRESH], "body"));
+    // As the files of a ConfigMap: a link to a file beneath a link to the folder of this version.
+    let version = |name: &str, node: &str, more: &str| {
+        folder.write(&origin, node, more);
+        std::fs::create_dir(folder.path(name)).unwrap();
+        std::fs::rename(folder.file(), folder.path(name).join("shoal.toml")).unwrap();
+    };
+    let swap = |name: &str| {
+        symlink(name, folder.path("..tmp")).unwrap();
+        std::fs::rename(folder.path("..tmp"), folder.path("..data")).unwrap();
+    };
+    version("1", "watch_config = true\n", "");
+    version("2", "watch_config = true\n", "[[site.rules]]\npath = \"/x\"\npass = true\n");
+    version("3", "watch_config = true\nnmae = 1\n", "");
+    version("4", "watch_config = true\n", "");
+    swap("1");
+    symlink("..data/shoal.toml", folder.file()).unwrap();
+    let process = Process::run(&["--config", &folder.file()]).await;
+    let mut client = Client::connect(process.door("http")).await;
+    client.get("/x").await.assert_is(200, "body");
+    client.get("/x").await.assert_hit();
+
+    swap("2");
+    in_time("the new rule", async {
+        while !client.get("/x").await.cache_status().contains("fwd=bypass") {
+            client = Client::connect(process.door("http")).await;
+        }
+    })
+    .await;
+    assert_eq!(metric(&process, "shoal_config_reloads_total{result=\"success\"}").await, 2.0);
+
+    swap("3");
+    let failures = "shoal_config_reloads_total{result=\"failure\"}";
+    in_time("the failure", async { while metric(&process, failures).await == 0.0 {} }).await;
+    assert!(client.get("/x").await.cache_status().contains("fwd=bypass"), "the old rule stays");
+
+    swap("4");
+    in_time("the mended file", async {
+        while metric(&process, "shoal_config_last_reload_successful").await == 0.0 {}
+    })
+    .await;
+    assert_eq!(metric(&process, failures).await, 1.0, "a wrong file is tried once, until it changes");
+    get(&process, "http", "/x").await.assert_hit();
 }
