@@ -2,8 +2,8 @@
 //! interface.
 
 use super::assembly::Assembly;
+use super::reload::Reloader;
 use crate::admin::{AdminAnswer, AdminHooks};
-use crate::config::{self, Sources};
 use crate::origin::FailureKind;
 use crate::peer::Mesh;
 use crate::store::{Departure, DiskState, DiskUsage, StoreUsage};
@@ -150,11 +150,11 @@ fn sample_origins(assembly: &Assembly, samples: &mut Samples) {
 }
 
 /// The answers of the admin interface.
-pub(super) fn hooks(assembly: &Arc<Assembly>, sources: &Arc<Sources>) -> AdminHooks {
+pub(super) fn hooks(assembly: &Arc<Assembly>, reloader: &Arc<Reloader>) -> AdminHooks {
     let status = Arc::downgrade(assembly);
     let config = Arc::downgrade(assembly);
     let peers = Arc::downgrade(assembly);
-    let reload = (Arc::downgrade(assembly), Arc::clone(sources));
+    let reload = Arc::clone(reloader);
     let drain = Arc::downgrade(assembly);
     let explain = Arc::downgrade(assembly);
     let (top, began) = (Arc::downgrade(assembly), assembly.node.clock.mono());
@@ -164,7 +164,7 @@ pub(super) fn hooks(assembly: &Arc<Assembly>, sources: &Arc<Sources>) -> AdminHo
         peers: Box::new(move || {
             with(&peers, |assembly| json!(assembly.node.mesh.as_ref().map(Mesh::report)))
         }),
-        reload: Box::new(move || reload_answer(reload.0.clone(), Arc::clone(&reload.1))),
+        reload: Box::new(move || reload_answer(Arc::clone(&reload))),
         drain: Box::new(move || {
             let assembly = drain.clone();
             Box::pin(async move {
@@ -193,13 +193,10 @@ fn with(assembly: &Weak<Assembly>, show: impl FnOnce(&Assembly) -> Value) -> Val
     assembly.upgrade().map_or(Value::Null, |assembly| show(&assembly))
 }
 
-fn reload_answer(assembly: Weak<Assembly>, sources: Arc<Sources>) -> AdminAnswer {
-    Box::pin(async move {
-        let assembly = assembly.upgrade().ok_or("the node is stopping")?;
-        assembly
-            .reload(config::load(&sources))
-            .map(|waiting| json!({ "reloaded": true, "needs_restart": waiting }))
-    })
+fn reload_answer(reloader: Arc<Reloader>) -> AdminAnswer {
+    Box::pin(
+        async move { reloader.reload().map(|waiting| json!({ "reloaded": true, "needs_restart": waiting })) },
+    )
 }
 
 /// The status and, beside it, the metrics that change with requests. `began` is when the node's time is counted from.

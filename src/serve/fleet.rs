@@ -162,7 +162,9 @@ const fn unknown(error: AskError) -> &'static str {
         AskError::Unreachable => "unreachable",
         AskError::Quarantined => "in quarantine here",
         AskError::Refused => "refuses",
-        AskError::Protocol | AskError::Upstream => "does not know the question: an older version",
+        AskError::Unsupported | AskError::Protocol | AskError::Upstream => {
+            "does not know the question: an older version"
+        }
     }
 }
 

@@ -31,6 +31,9 @@ pub(super) struct RawNode {
     workers: usize,
     /// How long requests in progress may take to end when the node is asked to stop.
     drain_timeout: Period,
+    /// Whether the configuration is reloaded by itself within seconds when its file changes, as files of a ConfigMap do.
+    /// Otherwise it is when the node is told to.
+    watch_config: bool,
 }
 
 /// A part that a node plays.
@@ -69,6 +72,7 @@ impl RawNode {
             },
             workers: self.workers,
             drain_timeout: self.drain_timeout.0,
+            watch_config: self.watch_config,
         }
     }
 }
