@@ -14,6 +14,9 @@ const WIDTH = 1600, MARGIN = 16, HEAD = 60, ROW = 38;
 /** Milliseconds of virtual time that a page has to ask and draw. */
 const BUDGET_MS = 20_000;
 
+// The load has just ended.
+const to = Math.floor(Date.now() / 1000), step = Math.max(1, Math.round(Number(seconds) / 240));
+
 const { outputFiles } = await build({
   entryPoints: [join(here, 'page.jsx')], bundle: true, write: false, outdir: 'page', format: 'iife', minify: true, logLevel: 'error',
   // Its default export is found by bundlers only from files that are not .mjs.
@@ -24,7 +27,6 @@ const { outputFiles } = await build({
 const text = (ending) => outputFiles.find((file) => file.path.endsWith(ending))?.text ?? '';
 const [script, style] = [text('.js'), text('.css')];
 
-const to = Math.floor(Date.now() / 1000), step = Math.max(1, Math.round(Number(seconds) / 240));
 const shape = { prometheus, from: to - Number(seconds), to, step, width: WIDTH, rateInterval: '15s' };
 
 const page = (board) => `<!doctype html><meta charset="utf-8"><style>${style}
