@@ -677,7 +677,8 @@ fn the_bounds_that_the_reference_tells_are_those_that_hold() {
         }
     }
     let mut expected: Vec<_> = OUT_OF_BOUNDS.iter().map(|(key, _)| (*key).to_owned()).collect();
-    (told.sort(), expected.sort());
+    told.sort();
+    expected.sort();
     assert_eq!(told, expected);
     for (key, value) in OUT_OF_BOUNDS {
         let (table, name) = key.rsplit_once('.').unwrap_or(("", key));

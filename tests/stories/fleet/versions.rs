@@ -25,11 +25,14 @@ const FRESH: &str = "Cache-Control: max-age=60";
 const LATER_FRAME: u8 = 200;
 const LATER_TAG: u32 = 900;
 
+/// Paths and bodies by object.
+type Stock = Arc<Mutex<HashMap<Vec<u8>, (String, Bytes)>>>;
+
 /// An edge of a later release.
 struct Later {
     endpoint: Endpoint,
     client: quinn::ClientConfig,
-    stock: Arc<Mutex<HashMap<Vec<u8>, (String, Bytes)>>>,
+    stock: Stock,
     tasks: tokio::task::JoinSet<()>,
 }
 
@@ -148,7 +151,7 @@ impl Later {
             let announce = wire::Announce { added: holdings, removed: vec![], complete: true };
             let mut unknown_note = Vec::new();
             unknown_field(&mut unknown_note);
-            loop {
+            while connection.close_reason().is_none() {
                 let _ = send.write_all(&frame(0, &unknown_note)).await;
                 say(&mut send, &Note { kind: Some(note::Kind::Announce(announce.clone())) }).await;
                 say(&mut send, &Note { kind: Some(note::Kind::Renew(wire::Renew::default())) }).await;
@@ -156,7 +159,6 @@ impl Later {
                 if heard(&mut receive).await.is_err() {
                     return;
                 }
-                drop(connection.close_reason());
             }
         });
     }
@@ -180,11 +182,7 @@ impl Later {
     }
 }
 
-async fn answer_one(
-    (mut send, mut receive): (SendStream, RecvStream),
-    stock: Arc<Mutex<HashMap<Vec<u8>, (String, Bytes)>>>,
-    hello: wire::Hello,
-) {
+async fn answer_one((mut send, mut receive): (SendStream, RecvStream), stock: Stock, hello: wire::Hello) {
     match message::<wire::Ask>(&mut receive).await.kind {
         Some(ask::Kind::Hello(_)) => say(&mut send, &hello).await,
         Some(ask::Kind::Read(read)) => {
