@@ -5,16 +5,20 @@
 //! | `GET /status` | version, uptime, node, listeners, draining, store usage, connections |
 //! | `GET /config` | the effective configuration |
 //! | `GET /peers` | the node's part in the fleet, and the nodes that it knows; `null` for a single node |
-//! | `GET /explain?url=…` | what the node would do with a request for the URL |
+//! | `GET /explain?url=…&fleet=true` | what the node would do with a request for the URL, and who else has it |
+//! | `GET /log?filter=…` | requests as they end, a JSON object a line, until the client goes ([`live`]) |
+//! | `GET /top?interval_ms=…` | figures, a JSON object a line for each interval, until the client goes |
 //! | `POST /reload` | reads the configuration again |
 //! | `POST /drain` | stops accepting and finishes what is in progress |
 
 use super::guard::Guard;
 use super::listen::{self, Peer};
+use super::live;
 use super::problem::Problem;
 use crate::config::model::Admin;
 use crate::net::Listener;
 use crate::task::Spawner;
+use crate::telemetry::AccessLog;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Extension, Query, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -50,8 +54,13 @@ pub struct AdminHooks {
     pub reload: Box<dyn Fn() -> AdminAnswer + Send + Sync>,
     /// Begins to drain. As `reload`.
     pub drain: Box<dyn Fn() -> AdminAnswer + Send + Sync>,
-    /// What the node would do with a request for a URL; dropped if the client goes.
-    pub explain: Box<dyn Fn(String) -> AdminAnswer + Send + Sync>,
+    /// What the node would do with a request for a URL, and, if so asked, which nodes of the fleet have it; dropped if
+    /// the client goes.
+    pub explain: Box<dyn Fn(String, bool) -> AdminAnswer + Send + Sync>,
+    /// Figures that change; an object. Must not block.
+    pub top: Box<dyn Fn() -> Value + Send + Sync>,
+    /// Where those who watch requests are told of them.
+    pub access: Arc<AccessLog>,
 }
 
 /// Why the admin API was not started.
@@ -96,11 +105,11 @@ pub fn serve_admin(
     Ok(())
 }
 
-struct Api {
-    hooks: AdminHooks,
+pub(super) struct Api {
+    pub(super) hooks: AdminHooks,
     /// One permit: writes do not overlap.
     writes: Arc<Semaphore>,
-    spawner: Spawner,
+    pub(super) spawner: Spawner,
 }
 
 fn router(api: Arc<Api>, guard: Guard) -> Router {
@@ -109,6 +118,8 @@ fn router(api: Arc<Api>, guard: Guard) -> Router {
         .route("/config", get(async |State(api): State<Arc<Api>>| Json((api.hooks.config)())))
         .route("/peers", get(async |State(api): State<Arc<Api>>| Json((api.hooks.peers)())))
         .route("/explain", get(explain))
+        .route("/log", get(live::log))
+        .route("/top", get(live::top))
         .route("/reload", post(reload))
         .route("/drain", post(drain))
         .fallback(unknown_path)
@@ -129,17 +140,19 @@ async fn checked(State(guard): State<Guard>, request: Request, next: Next) -> Re
 #[derive(Deserialize)]
 struct Explain {
     url: String,
+    #[serde(default)]
+    fleet: bool,
 }
 
 async fn explain(
     State(api): State<Arc<Api>>,
     query: Result<Query<Explain>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let Query(Explain { url }) = query.map_err(|error| {
+    let Query(Explain { url, fleet }) = query.map_err(|error| {
         let hint = "ask for /explain?url=https://host/path, percent-encoded";
         Problem::new(StatusCode::BAD_REQUEST, "url_missing", error.body_text(), hint)
     })?;
-    let answer = tokio::time::timeout(ANSWER_TIMEOUT, (api.hooks.explain)(url)).await;
+    let answer = tokio::time::timeout(ANSWER_TIMEOUT, (api.hooks.explain)(url, fleet)).await;
     answer.map_err(|_late| late("the explanation took too long", "try again"))?.map(Json).map_err(|error| {
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "not_explained", error, "check the URL")
     })
@@ -205,7 +218,7 @@ fn late(detail: &str, hint: &'static str) -> Problem {
 
 async fn unknown_path(request: Request) -> Problem {
     let detail = format!("no {}", request.uri().path());
-    let hint = "there are /status, /config, /peers, /explain, /reload and /drain";
+    let hint = "there are /status, /config, /peers, /explain, /log, /top, /reload and /drain";
     Problem::new(StatusCode::NOT_FOUND, "unknown_path", detail, hint)
 }
 

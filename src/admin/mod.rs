@@ -8,6 +8,7 @@
 mod api;
 mod guard;
 mod listen;
+mod live;
 mod probes;
 mod problem;
 
@@ -19,7 +20,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 /// How far a node is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Listeners, configuration or disk index are not ready yet, or purges of the fleet not known.
+    /// Listeners, configuration or disk index are not ready yet, or the node has no place in its fleet yet.
     Starting,
     /// Requests are served.
     Ready,
@@ -51,20 +52,9 @@ impl Readiness {
         Self(AtomicU8::new(Phase::Starting as u8))
     }
 
-    /// Enters `phase`.
+    /// Enters `phase`, unless the node is further already: who drains does not become ready any more.
     pub fn enter(&self, phase: Phase) {
-        self.0.store(phase as u8, Ordering::Release);
-    }
-
-    /// The start is over; nothing changes if the node drains already.
-    pub fn started(&self) {
-        // Another phase stays what it is.
-        let _ = self.0.compare_exchange(
-            Phase::Starting as u8,
-            Phase::Ready as u8,
-            Ordering::AcqRel,
-            Ordering::Acquire,
-        );
+        self.0.fetch_max(phase as u8, Ordering::AcqRel);
     }
 
     /// The current phase.

@@ -4,11 +4,13 @@ use super::stock::Stock;
 use crate::admin::{Phase, Readiness};
 use crate::clock::Clock;
 use crate::config::model::Config;
+use crate::config::reference::RESTART;
 use crate::config::{ConfigErrors, Loaded};
 use crate::front::{Door, Front, Gate};
 use crate::net::Net;
 use crate::origin::{FailureKind, OriginShared, Origins, Resolver};
 use crate::peer::{Mesh, MeshError, MeshStart};
+use crate::proto::object::PurgePosition;
 use crate::proto::plan::FetchReason;
 use crate::proto::semantics::NotStorable;
 use crate::purge::{self, Purges};
@@ -88,7 +90,7 @@ pub struct Assembly {
     pub(super) origins: Arc<OriginShared>,
     /// What peers are being given, and fetches for it.
     pub(super) uploads: Spawner,
-    access: Arc<AccessLog>,
+    pub(super) access: Arc<AccessLog>,
     ids: Arc<RequestIds>,
     certificates: Arc<Certificates>,
     net: Net,
@@ -146,17 +148,11 @@ impl Assembly {
             metrics.node.access_log_dropped.clone(),
             control,
         )?;
+        access.expose(&metrics);
         let Surroundings { net, device, resolver, seed, .. } = surroundings;
-        let journals = Arc::clone(&device);
-        let store = Store::open(store_config(&config), device, clock, control).await?;
-        let in_fleet = config.peer.is_some();
+        let store = Store::open(store_config(&config), Arc::clone(&device), clock, control).await?;
         let around = purge::Surroundings { clock, metrics: &metrics, spawner: control };
-        let purges = match config.cache.disks.first() {
-            None => Purges::unwritten(in_fleet, around),
-            Some(disk) => {
-                Purges::open((journals, &disk.path), store.newest_found(), in_fleet, around).await?
-            }
-        };
+        let purges = open_purges(&config, device, store.newest_found(), around).await?;
         let origins = OriginShared::new(Arc::clone(&net), clock, control.clone(), resolver);
         let mut fleet = None;
         if config.peer.is_some() {
@@ -306,6 +302,20 @@ impl Assembly {
     }
 }
 
+/// The purge log, beside what it is about.
+async fn open_purges(
+    config: &Config,
+    device: Arc<dyn Device>,
+    newest: Option<PurgePosition>,
+    around: purge::Surroundings<'_>,
+) -> Result<Purges, purge::OpenError> {
+    let in_fleet = config.peer.is_some();
+    match config.cache.disks.first() {
+        None => Ok(Purges::unwritten(in_fleet, around)),
+        Some(disk) => Purges::open((device, &disk.path), newest, in_fleet, around).await,
+    }
+}
+
 fn store_config(config: &Config) -> StoreConfig {
     let disk = config.cache.disks.first().map(|disk| DiskConfig { path: disk.path.clone(), size: disk.size });
     StoreConfig { memory: config.cache.memory, disk }
@@ -314,17 +324,20 @@ fn store_config(config: &Config) -> StoreConfig {
 /// The sections whose changes need a new process.
 fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     let listen = (&old.listen.http, &old.listen.https) != (&new.listen.http, &new.listen.https);
-    let cache = (old.cache.memory, &old.cache.disks) != (new.cache.memory, &new.cache.disks);
     let admin = |config: &Config| config.admin.as_ref().map(|admin| (admin.listen, admin.token_file.clone()));
-    let changed = [
+    let changed: [_; RESTART.len()] = [
+        ("node.name", old.node.name != new.node.name),
         ("node.roles", old.node.roles != new.node.roles),
         ("node.zone", old.node.zone != new.node.zone),
         ("node.workers", old.node.workers != new.node.workers),
         ("listen", listen),
-        ("cache", cache),
+        ("cache.memory", old.cache.memory != new.cache.memory),
+        ("cache.disk", old.cache.disks != new.cache.disks),
         ("peer", old.peer != new.peer),
         ("metrics", old.metrics != new.metrics),
         ("admin", admin(old) != admin(new)),
+        ("log.format", old.log.json != new.log.json),
     ];
+    debug_assert_eq!(changed.map(|(key, _)| key), RESTART, "the reference says the same");
     changed.into_iter().filter_map(|(section, changed)| changed.then_some(section)).collect()
 }

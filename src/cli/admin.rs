@@ -3,10 +3,11 @@
 use crate::net::{Tcp, Transport};
 use crate::task::Spawner;
 use anyhow::{Context, bail};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{AUTHORIZATION, HOST};
-use http::{Request, StatusCode};
+use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
@@ -16,8 +17,10 @@ use std::time::Duration;
 
 /// How long the node may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Bytes of an answer.
+/// Bytes of an answer, or of a line of one that goes on.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
+/// How long an answer that goes on may be silent: the node says something each few seconds.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// Which node is asked, and by what right.
 #[derive(Debug, clap::Args)]
@@ -28,6 +31,14 @@ pub(super) struct AdminArgs {
     /// File with the admin token, if the node has one.
     #[arg(long, value_name = "F")]
     token_file: Option<PathBuf>,
+}
+
+/// An answer that goes on, line by line.
+pub(super) struct Lines {
+    body: Incoming,
+    buffer: BytesMut,
+    /// Bytes of the buffer that hold no line end.
+    searched: usize,
 }
 
 impl AdminArgs {
@@ -44,6 +55,32 @@ impl AdminArgs {
     }
 
     async fn ask(&self, target: String) -> anyhow::Result<Value> {
+        let response = self.send(target).await?;
+        let status = response.status();
+        let answer = json(response.into_body()).await?;
+        if status != StatusCode::OK {
+            bail!("{}", problem(status, &answer));
+        }
+        Ok(answer)
+    }
+
+    /// The lines that the node answers to `GET target`, within a runtime.
+    ///
+    /// # Errors
+    /// If the node cannot be reached, is too slow, or answers with a problem.
+    pub(super) async fn lines(&self, target: String) -> anyhow::Result<Lines> {
+        let asking = async {
+            let response = self.send(target).await?;
+            let status = response.status();
+            if status != StatusCode::OK {
+                bail!("{}", problem(status, &json(response.into_body()).await?));
+            }
+            Ok(Lines { body: response.into_body(), buffer: BytesMut::new(), searched: 0 })
+        };
+        tokio::time::timeout(ANSWER_TIMEOUT, asking).await.context("the node did not answer in time")?
+    }
+
+    async fn send(&self, target: String) -> anyhow::Result<Response<Incoming>> {
         let spawner = Spawner::current();
         let stream = Tcp
             .connect(self.admin)
@@ -59,16 +96,51 @@ impl AdminArgs {
                 std::fs::read_to_string(path).with_context(|| format!("token file {}", path.display()))?;
             request = request.header(AUTHORIZATION, format!("Bearer {}", token.trim()));
         }
-        let response = sender.send_request(request.body(Empty::<Bytes>::new())?).await?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
-        let body = body.map_err(|error| anyhow::anyhow!("answer of the node: {error}"))?.to_bytes();
-        let answer: Value =
-            serde_json::from_slice(&body).context("the answer is no JSON: is this the admin interface?")?;
-        if status != StatusCode::OK {
-            let detail = answer["detail"].as_str().or_else(|| answer["title"].as_str());
-            bail!("{}", detail.unwrap_or(status.as_str()));
+        Ok(sender.send_request(request.body(Empty::<Bytes>::new())?).await?)
+    }
+}
+
+async fn json(body: Incoming) -> anyhow::Result<Value> {
+    let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+    let body = body.map_err(|error| anyhow::anyhow!("answer of the node: {error}"))?.to_bytes();
+    serde_json::from_slice(&body).context("the answer is no JSON: is this the admin interface?")
+}
+
+/// What a problem says of itself.
+fn problem(status: StatusCode, answer: &Value) -> String {
+    let detail = answer["detail"].as_str().or_else(|| answer["title"].as_str());
+    detail.unwrap_or(status.as_str()).to_owned()
+}
+
+impl Lines {
+    /// The next line that is not empty, without its end; `None` if the node has ended the answer. Nothing is lost when
+    /// it is dropped.
+    ///
+    /// # Errors
+    /// If the node falls silent, breaks off, or sends a line that is far too long.
+    pub(super) async fn next(&mut self) -> anyhow::Result<Option<Bytes>> {
+        loop {
+            if let Some(at) = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n') {
+                let mut line = self.buffer.split_to(self.searched + at + 1);
+                line.truncate(line.len() - 1);
+                self.searched = 0;
+                if line.is_empty() {
+                    continue;
+                }
+                return Ok(Some(line.freeze()));
+            }
+            self.searched = self.buffer.len();
+            if self.searched > ANSWER_BYTES_MAX {
+                bail!("the node sends a line of more than {ANSWER_BYTES_MAX} bytes");
+            }
+            let frame = tokio::time::timeout(SILENCE_MAX, self.body.frame()).await;
+            match frame.context("the node is silent")? {
+                None => return Ok(None),
+                Some(frame) => {
+                    let frame = frame.context("the node broke off")?;
+                    self.buffer.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+                }
+            }
         }
-        Ok(answer)
     }
 }

@@ -11,10 +11,13 @@ mod check;
 mod config_cmd;
 pub mod demo;
 pub mod explain;
+mod log;
 pub mod origin;
 mod peers;
+mod plain;
 pub mod replay;
 pub mod run_args;
+mod top;
 mod version;
 
 use crate::app;
@@ -49,8 +52,15 @@ enum Command {
     /// Make and show the cluster's certificates and join tokens.
     #[command(subcommand)]
     Cert(cert::Command),
-    /// Ask a running node why the next request for a URL would hit or miss.
+    /// Ask a running node why the next request for a URL would hit or miss, and who in the fleet has it.
+    #[command(after_help = explain::EXAMPLES)]
     Explain(explain::Args),
+    /// Watch a running node: rates, tiers, hottest objects, peers and origins.
+    #[command(after_help = top::EXAMPLES)]
+    Top(top::Args),
+    /// Show requests as a running node answers them.
+    #[command(after_help = log::EXAMPLES)]
+    Log(log::Args),
     /// Show the fleet as a running node sees it.
     Peers(peers::Args),
     /// Answer as a test origin.
@@ -69,6 +79,8 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Config(command) => config_cmd::main(&command),
         Command::Cert(command) => cert::main(&command),
         Command::Explain(args) => explain::main(&args),
+        Command::Top(args) => top::main(&args),
+        Command::Log(args) => log::main(&args),
         Command::Peers(args) => peers::main(&args),
         Command::Origin(args) => origin::main(args),
         Command::Replay(args) => replay::main(args),
@@ -93,9 +105,15 @@ fn report(error: &anyhow::Error) -> ExitCode {
 
 /// Writes a line to standard output. A reader that has gone, as `head` has, is no failure.
 fn print_line(line: &str) -> anyhow::Result<()> {
+    print(line).map(|_is_read| ())
+}
+
+/// As [`print_line`]; returns whether there is still a reader.
+fn print(line: &str) -> anyhow::Result<bool> {
     match writeln!(std::io::stdout().lock(), "{line}") {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 

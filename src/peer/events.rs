@@ -55,7 +55,7 @@ fn asked(
         ask::Kind::Resolve(resolve) => directory::serve_resolve(node, from, &resolve, exchange),
         ask::Kind::Session(session) => directory::serve_session(node, from, session.number, exchange),
         ask::Kind::Purges(purges) => purges::serve(node, from, purges, exchange),
-        ask::Kind::Read(_) | ask::Kind::Open(_) | ask::Kind::Invalidate(_) => {
+        ask::Kind::Read(_) | ask::Kind::Open(_) | ask::Kind::Look(_) | ask::Kind::Invalidate(_) => {
             hand_over(node, from, ask, exchange, requests)
         }
         ask::Kind::Hello(_) => node.refuse(exchange, AskRefusal::Protocol),

@@ -5,7 +5,7 @@ use super::lease::Lease;
 use super::membership::Told;
 use super::node::Node;
 use super::purges::Receipt;
-use super::{resolve, start};
+use super::{resolve, settled, start};
 use crate::clock::Clock;
 use crate::config::model::Config;
 use crate::net::Net;
@@ -108,7 +108,7 @@ pub enum Blame {
     Protocol,
 }
 
-/// What a peer asks of this node: always `Read`, `Open` or `Invalidate`.
+/// What a peer asks of this node: always `Read`, `Open`, `Look` or `Invalidate`.
 pub struct PeerRequest {
     /// Who asks.
     pub from: Member,
@@ -145,6 +145,23 @@ impl Mesh {
     /// This node.
     pub fn me(&self) -> &Member {
         &self.node.me
+    }
+
+    /// Ends when this node has its place in the fleet: a certificate, as an edge a session with every live superpeer, as a
+    /// superpeer a directory that has heard what the edges have. Without any superpeer an edge waits for ever, so the
+    /// caller bounds it.
+    pub async fn settled(&self) {
+        settled::settled(&self.node).await;
+    }
+
+    /// What a node calls itself; its identity if that is not known.
+    pub fn name_of(&self, node: NodeId) -> String {
+        self.node.view().member(node).map_or_else(|| node.to_string(), |member| member.name.to_string())
+    }
+
+    /// The live edges but this one.
+    pub fn edges(&self) -> Vec<Member> {
+        self.node.view().others().filter(|member| member.roles.edge).cloned().collect()
     }
 
     /// Asks the superpeers. Bounded: it answers [`Answer::Unreachable`] when the decision budget is spent.

@@ -228,8 +228,8 @@ fn reason(error: AskError) -> &'static str {
     match error {
         AskError::Unreachable => UNREACHABLE,
         AskError::Silent => SILENT,
-        // A kind of question that it does not know.
-        AskError::Protocol => IGNORANT,
+        // A kind of question that it does not know; the first versions said so with the other.
+        AskError::Unsupported | AskError::Protocol => IGNORANT,
         AskError::Upstream | AskError::Refused | AskError::Quarantined => REFUSES,
     }
 }

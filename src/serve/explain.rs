@@ -1,5 +1,6 @@
 //! `explain`: why the next GET for a URL would hit or miss, with the figures behind it.
 
+use super::fleet::{self, Fleet};
 use super::{Client, Node};
 use crate::body::Body;
 use crate::proto::key::Scheme;
@@ -33,6 +34,8 @@ pub struct Explanation {
     pub remembered_uncacheable: bool,
     /// What is stored.
     pub stored: Vec<Variant>,
+    /// Who has it, if the fleet was asked.
+    pub fleet: Option<Fleet>,
 }
 
 /// The parts of a cache key.
@@ -101,6 +104,20 @@ impl Node {
     /// # Errors
     /// What is wrong with the URL, or why it would be refused.
     pub async fn explain(&self, url: &str) -> Result<Explanation, String> {
+        self.explain_routed(url).await.map(|(explanation, _routed)| explanation)
+    }
+
+    /// As [`explain`](Self::explain), and asks the fleet who has it; bounded in time.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn explain_in_fleet(&self, url: &str) -> Result<Explanation, String> {
+        let (mut explanation, routed) = self.explain_routed(url).await?;
+        explanation.fleet = fleet::look(self, &routed, &explanation).await;
+        Ok(explanation)
+    }
+
+    async fn explain_routed(&self, url: &str) -> Result<(Explanation, Routed), String> {
         let snapshot = self.snapshot.load_full();
         let (request, client) = request_for(url)?;
         let routed = snapshot
@@ -112,7 +129,7 @@ impl Node {
         let uncacheable = self.known.is_uncacheable(routed.object, now);
         let next = self.next(&routed, &fields, now, uncacheable).await;
         let variants = self.store.inspect(routed.object);
-        Ok(Explanation {
+        let explanation = Explanation {
             url: url.to_owned(),
             site: routed.site.name.clone(),
             rule: routed.applied().map(|rule| rule.path.clone()),
@@ -126,7 +143,9 @@ impl Node {
             next,
             remembered_uncacheable: uncacheable,
             stored: variants.iter().map(|variant| describe(variant, &routed, now)).collect(),
-        })
+            fleet: None,
+        };
+        Ok((explanation, routed))
     }
 
     async fn next(&self, routed: &Routed, fields: &HeaderMap, now: Wall, uncacheable: bool) -> Next {
@@ -168,6 +187,15 @@ impl Node {
                 Next { verdict: Verdict::Revalidated.as_str(), why }
             }
         }
+    }
+}
+
+impl Next {
+    /// Whether what is stored here answers, without asking anybody.
+    pub(super) fn is_stored(&self) -> bool {
+        [Verdict::HitMemory, Verdict::HitDisk, Verdict::StaleWhileRevalidate]
+            .iter()
+            .any(|verdict| verdict.as_str() == self.verdict)
     }
 }
 

@@ -12,6 +12,7 @@ mod body;
 mod deliver;
 mod explain;
 mod fill;
+mod fleet;
 mod intake;
 mod known;
 mod lead;

@@ -114,11 +114,13 @@ impl Sync {
     /// What follows from all that at `now`.
     pub fn look(&mut self, now: Instant) -> Standing {
         self.listed.retain(|_, listed| !(listed.said_good_bye && listed.dead_since.is_some()));
-        if self.until.is_some_and(|until| until <= now) {
+        let earned = self.earned(now);
+        let goes_on = |until| earned.is_some_and(|earned| earned < until + SYNC_HORIZON);
+        if self.until.is_some_and(|until| until <= now && !goes_on(until)) {
             self.since = None;
         }
         // What was good for ten seconds stays so when who is live changes.
-        self.until = self.until.max(self.earned(now));
+        self.until = self.until.max(earned);
         if self.until.is_some_and(|until| now < until) {
             let since = *self.since.get_or_insert(now);
             self.listed

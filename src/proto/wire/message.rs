@@ -1,6 +1,6 @@
-//! The messages, as protobuf structs written by hand. Identities are byte strings of fixed length;
-//! their readers refuse others.
+//! The messages, as protobuf structs written by hand. Identities are byte strings; readers refuse other lengths.
 
+use super::hello::Hello;
 use super::purges::{Invalidate, Purges};
 use super::reading::{Open, Read};
 use prost::{Message, Oneof};
@@ -9,7 +9,7 @@ use prost::{Message, Oneof};
 #[derive(Clone, PartialEq, Message)]
 pub struct Ask {
     /// What is asked. `None` is a kind that this version does not know.
-    #[prost(oneof = "ask::Kind", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "ask::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub kind: Option<ask::Kind>,
 }
 
@@ -38,43 +38,13 @@ pub mod ask {
         /// What have you applied? This is what you may lack.
         #[prost(message, tag = "6")]
         Purges(Purges),
-        /// These have changed.
+        /// What do you have of this object?
         #[prost(message, tag = "7")]
+        Look(crate::proto::wire::Look),
+        /// These have changed.
+        #[prost(message, tag = "8")]
         Invalidate(Invalidate),
     }
-}
-
-/// Who a node is and what it speaks.
-#[derive(Clone, PartialEq, Message)]
-pub struct Hello {
-    /// Lowest minor version of the wire that it speaks.
-    #[prost(uint32, tag = "1")]
-    pub version_min: u32,
-    /// Highest minor version.
-    #[prost(uint32, tag = "2")]
-    pub version_max: u32,
-    /// Features as bits; unknown ones are ignored.
-    #[prost(uint64, tag = "3")]
-    pub features: u64,
-    /// `node.name`.
-    #[prost(string, tag = "4")]
-    pub name: String,
-    /// `node.zone`, or empty.
-    #[prost(string, tag = "5")]
-    pub zone: String,
-    /// Roles as bits (`swarm::Roles`); believed only as far as the certificate says so.
-    #[prost(uint32, tag = "6")]
-    pub roles: u32,
-    /// Address at which it can be reached, `ip:port`.
-    #[prost(string, tag = "7")]
-    pub address: String,
-    /// Version of the program, for people.
-    #[prost(string, tag = "8")]
-    pub program: String,
-    /// Starts of this node's process, for telling a restart: milliseconds of its clock, only compared
-    /// with what the same node said before.
-    #[prost(uint64, tag = "9")]
-    pub incarnation: u64,
 }
 
 /// RESOLVE: who has this variant of this object, or may fetch it?

@@ -29,7 +29,7 @@ use crate::origin::Fetched;
 use crate::proto::key::{ObjectId, VariantId};
 use crate::proto::object::HeadDraft;
 use crate::proto::semantics::{ResponseFacts, VaryList};
-use crate::proto::swarm::Token;
+use crate::proto::swarm::{NodeId, Token};
 use crate::proto::verdict::Source;
 use crate::store::{Hit, Partial};
 use bytes::Bytes;
@@ -196,6 +196,8 @@ pub struct Arriving {
     /// The server that it comes from, if it comes from the origin: ranges of this version are asked of it
     /// alone.
     pub server: Option<crate::config::model::OriginServer>,
+    /// The edge that it comes from first, if it comes from one.
+    pub peer: Option<NodeId>,
 }
 
 #[derive(Clone)]

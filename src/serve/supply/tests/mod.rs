@@ -159,7 +159,16 @@ impl Leading {
 fn arriving(draft: HeadDraft, vary: Option<VaryList>, partial: Partial) -> Arc<Arriving> {
     let facts = ResponseFacts::parse(draft.status, &draft.fields);
     let withheld = HeaderMap::new();
-    Arc::new(Arriving { draft, withheld, facts, vary, partial, source: Source::Peer, server: None })
+    Arc::new(Arriving {
+        draft,
+        withheld,
+        facts,
+        vary,
+        partial,
+        source: Source::Peer,
+        server: None,
+        peer: None,
+    })
 }
 
 fn configuration(origin: &str, more: &str) -> Arc<config::model::Config> {
