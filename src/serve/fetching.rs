@@ -4,18 +4,33 @@
 use super::deliver::Failure;
 use super::fill::{Arriving, Joined, Outcome, Reader, Under};
 use super::lead::{self, Reach};
-use super::{Cached, Fetching};
+use super::{Cached, Exchange, Fetching};
 use crate::body::Body;
 use crate::origin::Fetched;
 use crate::proto::key::VariantId;
 use crate::proto::plan::{Event, FetchReason, Filled, How};
+use crate::proto::purge::Judgement;
 use crate::proto::seek::Ground;
 use crate::proto::semantics::{Reuse, VaryList};
 use crate::proto::verdict::Source;
-use crate::store::Lookup;
+use crate::store::{Hit, Lookup};
 use http::Method;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+
+impl Exchange {
+    /// Time has passed: what is judged from here on is judged by what is known now.
+    fn renew(&mut self) {
+        let (node, now) = (&self.worker.node, self.worker.node.clock.now());
+        self.in_sync = node.purges.in_sync(now.mono);
+        self.now = now.wall;
+    }
+
+    /// Whether a hard purge selects a stored version.
+    pub(super) fn is_purged(&self, hit: &Hit) -> bool {
+        self.worker.node.purges.judge(&hit.head) == Judgement::Hard
+    }
+}
 
 impl Cached {
     /// Fetches, from a peer or from the origin, and waits until it is known what the answer is to this request.
@@ -23,12 +38,12 @@ impl Cached {
         self.replans += 1;
         self.notes.reason = Some(reason);
         let exchange = &self.exchange;
-        let (object, worker) = (exchange.routed.object, Arc::clone(&exchange.worker));
+        let worker = Arc::clone(&exchange.worker);
         if how == How::Forward {
             return self.forward(reason).await;
         }
         let joined = match how {
-            How::Join => worker.node.fills.join(object, self.variant(), || self.settled()),
+            How::Join => worker.node.fills.join(exchange.routed.keyed(), self.variant(), || self.settled()),
             _ => Joined::Alone,
         };
         let (reader, collapsed) = match joined {
@@ -38,12 +53,12 @@ impl Cached {
                 (reader, true)
             }
             Joined::Lead(leader, reader) => {
-                lead::start(&worker, self.asking(reason, Reach::Swarm), leader);
+                lead::start(&worker, self.asking(reason, Reach::Swarm, leader.position()), leader);
                 (reader, false)
             }
             Joined::Alone => {
-                let (leader, reader) = worker.node.fills.alone(object);
-                lead::start(&worker, self.asking(reason, Reach::Stored), leader);
+                let (leader, reader) = worker.node.fills.alone(exchange.routed.keyed());
+                lead::start(&worker, self.asking(reason, Reach::Stored, leader.position()), leader);
                 (reader, false)
             }
         };
@@ -53,7 +68,7 @@ impl Cached {
     }
 
     fn outcome(&mut self, outcome: Outcome, reader: Reader, collapsed: bool) -> (Event, Fetching) {
-        self.exchange.now = self.exchange.worker.node.clock.now().wall;
+        self.exchange.renew();
         match outcome {
             Outcome::Streaming(arriving) | Outcome::Stored(arriving, _) if !self.selects(&arriving) => {
                 self.filled(Filled::Unfit, Fetching::Nothing)
@@ -68,9 +83,10 @@ impl Cached {
                 let under = reader.poll_under(&Context::from_waker(Waker::noop()));
                 let in_fleet = self.exchange.worker.node.mesh.is_some();
                 self.notes.from_peer = in_fleet && under != Poll::Ready(Under::Origin);
-                let reuse = self.judge(&hit);
-                self.found = Some((hit, reuse));
-                self.filled(Filled::Refreshed { collapsed }, Fetching::Nothing)
+                self.found = self.judge(&hit).ok().map(|reuse| (hit, reuse));
+                let filled =
+                    if self.found.is_some() { Filled::Refreshed { collapsed } } else { Filled::Unfit };
+                self.filled(filled, Fetching::Nothing)
             }
             Outcome::Own(fetched, server_error) => {
                 self.filled(Filled::Own { server_error }, Fetching::Own(fetched))
@@ -87,7 +103,7 @@ impl Cached {
     async fn forward(&mut self, reason: FetchReason) -> (Event, Fetching) {
         let exchange = &self.exchange;
         let request = self.forward_head(false).map(|()| Body::Empty);
-        let (leader, reader) = exchange.worker.node.fills.alone(exchange.routed.object);
+        let (leader, reader) = exchange.worker.node.fills.alone(exchange.routed.keyed());
         exchange.metrics.origin_fetches.inc(reason as usize);
         exchange.metrics.taking.origin_fetches.of(Ground::Off).inc();
         let fetched = match exchange.worker.origins.fetch(&exchange.site().origin, request, None).await {
@@ -102,12 +118,8 @@ impl Cached {
         }
         match lead::storable(&exchange.facts, exchange.routed.policy(), &fetched.response) {
             Ok(storable) => {
-                lead::adopt(
-                    &exchange.worker,
-                    self.asking(reason, Reach::Origin),
-                    leader,
-                    (fetched, storable),
-                );
+                let asking = self.asking(reason, Reach::Origin, leader.position());
+                lead::adopt(&exchange.worker, asking, leader, (fetched, storable));
                 let outcome = reader.outcome().await;
                 self.outcome(outcome, reader, false)
             }
@@ -132,7 +144,10 @@ impl Cached {
     }
 
     fn filled(&self, filled: Filled, fetching: Fetching) -> (Event, Fetching) {
-        let stale = matches!(self.found, Some((_, Reuse::Validate { if_error: true, .. })));
+        let stands_in = |(hit, reuse): &(Hit, Reuse)| {
+            matches!(reuse, Reuse::Validate { if_error: true, .. }) && !self.exchange.is_purged(hit)
+        };
+        let stale = self.found.as_ref().is_some_and(stands_in);
         (Event::Filled { filled, stale }, fetching)
     }
 
@@ -142,7 +157,7 @@ impl Cached {
         let variant = |vary: &VaryList| vary.variant(exchange.routed.object, &self.headers);
         let key = exchange.routed.key.as_bytes();
         match exchange.worker.node.store.lookup(exchange.routed.object, key, variant) {
-            Lookup::Memory(hit) => matches!(self.judge(&hit), Reuse::Fresh { .. }),
+            Lookup::Memory(hit) => matches!(self.judge(&hit), Ok(Reuse::Fresh { .. })),
             Lookup::OnDisk(_) => self.found.is_none(),
             Lookup::Miss(_) => false,
         }
@@ -164,9 +179,9 @@ impl Cached {
     /// Refreshes a stale object behind the response that it just gave (RFC 5861 §3).
     pub(super) fn refresh_behind(&self) {
         let worker = &self.exchange.worker;
-        let joined = worker.node.fills.join(self.exchange.routed.object, self.variant(), || self.settled());
+        let joined = worker.node.fills.join(self.exchange.routed.keyed(), self.variant(), || self.settled());
         if let Joined::Lead(leader, _reader) = joined {
-            let asking = self.asking(FetchReason::Refresh, Reach::Swarm);
+            let asking = self.asking(FetchReason::Refresh, Reach::Swarm, leader.position());
             lead::start(worker, asking, leader);
         }
     }

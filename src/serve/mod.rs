@@ -22,6 +22,8 @@ mod post;
 mod purge;
 mod seek;
 mod supply;
+#[cfg(test)]
+mod tests;
 
 pub use deliver::{Answer, CACHE_STATUS, Failure, Notes};
 pub use fill::FillTable;
@@ -36,6 +38,7 @@ use crate::origin::{Fetched, Origins};
 use crate::peer::Mesh;
 use crate::proto::key::{ObjectId, Scheme, VariantId};
 use crate::proto::plan::{self, Event, Miss, Step, Tier};
+use crate::proto::purge::Judgement;
 use crate::proto::semantics::{self, RequestFacts, Reuse, Stored, VaryList};
 use crate::proto::time::{Now, Wall};
 use crate::proto::verdict::Verdict;
@@ -101,7 +104,34 @@ impl Node {
             None => self.known.variant(object, fields),
         }
     }
+
+    /// What is to be judged of a stored version: purges come before freshness. `in_sync` as of now.
+    fn standing<'a>(&self, hit: &'a Hit, in_sync: bool) -> Result<Stored<'a>, Gone> {
+        let head = &hit.head;
+        let purged = match self.purges.judge(head) {
+            Judgement::Clear => None,
+            judgement => {
+                self.metrics.purges.meets.inc();
+                match judgement {
+                    Judgement::Soft(at) => Some(at),
+                    _ => return Err(Gone),
+                }
+            }
+        };
+        let (facts, received, initial_age) = (&head.facts, head.received, head.initial_age);
+        Ok(Stored { facts, received, initial_age, purged, in_sync })
+    }
+
+    /// How a stored version may be used for a request.
+    fn reuse(&self, hit: &Hit, exchange: &Exchange) -> Result<Reuse, Gone> {
+        let stored = self.standing(hit, exchange.in_sync)?;
+        Ok(semantics::reuse(&exchange.facts, &stored, exchange.now, exchange.routed.policy()))
+    }
 }
+
+/// A hard purge selects it.
+#[derive(Clone, Copy, Debug)]
+struct Gone;
 
 /// One worker: a thread with a runtime of its own.
 pub struct Worker {
@@ -156,6 +186,7 @@ impl Worker {
             routed,
             metrics,
             now: now.wall,
+            in_sync: self.node.purges.in_sync(now.mono),
         };
         // A body may be invisible in the head of an HTTP/2 request.
         let has_body = !matches!(request.body(), Body::Empty);
@@ -181,6 +212,8 @@ struct Exchange {
     facts: RequestFacts,
     /// The time by which freshness is judged: of the request, later of the end of a fetch.
     now: Wall,
+    /// Whether all purges of the fleet were known at that time.
+    in_sync: bool,
 }
 
 impl Exchange {
@@ -285,23 +318,31 @@ impl Cached {
             Lookup::Miss(MissReason::Vary) => Err(Miss::Vary),
         };
         match hit {
-            Ok(hit) => {
-                let tier = hit.tier;
-                let reuse = self.judge(&hit);
-                self.found = Some((hit, reuse));
-                Event::Found(tier, reuse)
-            }
-            Err(miss) => {
-                self.notes.missed = true;
-                Event::Missed(miss)
-            }
+            Ok(hit) => match self.judge(&hit) {
+                Ok(reuse) => {
+                    let tier = hit.tier;
+                    self.found = Some((hit, reuse));
+                    Event::Found(tier, reuse)
+                }
+                Err(Gone) => {
+                    store.drop_purged(&hit);
+                    // Found before, if this was planned anew.
+                    self.found = None;
+                    self.missed(Miss::Purged)
+                }
+            },
+            Err(miss) => self.missed(miss),
         }
     }
 
-    fn judge(&self, hit: &Hit) -> Reuse {
-        let head = &hit.head;
-        let stored = Stored { facts: &head.facts, received: head.received, initial_age: head.initial_age };
-        semantics::reuse(&self.exchange.facts, &stored, self.exchange.now, self.exchange.routed.policy())
+    fn missed(&mut self, miss: Miss) -> Event {
+        self.notes.missed = true;
+        Event::Missed(miss)
+    }
+
+    /// How a stored version may be used, by what purges and freshness say of it now.
+    fn judge(&self, hit: &Hit) -> Result<Reuse, Gone> {
+        self.exchange.worker.node.reuse(hit, &self.exchange)
     }
 }
 
