@@ -205,7 +205,7 @@ impl Purges {
         command: impl FnOnce(oneshot::Sender<Result<T, PurgeError>>) -> Command,
     ) -> Result<T, PurgeError> {
         let (done, answer) = oneshot::channel();
-        self.0.commands.send(command(done)).await.map_err(|_| PurgeError::Stopping)?;
+        self.0.commands.send(command(done)).await.map_err(|_stopped| PurgeError::Stopping)?;
         answer.await.unwrap_or(Err(PurgeError::Stopping))
     }
 
