@@ -15,7 +15,7 @@ mod apart;
 mod changed;
 mod look;
 mod open;
-mod out;
+pub(super) mod out;
 mod relay;
 mod stored;
 #[cfg(test)]
@@ -71,7 +71,7 @@ fn refuse(node: &Node, mut exchange: Exchange) {
     }
 }
 
-async fn answer<S: Sink>(worker: &Arc<Worker>, from: &Member, ask: ask::Kind, sink: S) {
+pub(super) async fn answer<S: Sink>(worker: &Arc<Worker>, from: &Member, ask: ask::Kind, sink: S) {
     let node = &worker.node;
     let mut out = Out::new(sink, Arc::clone(&node.metrics));
     let gives = node.snapshot.load().config.node.roles.edge;
@@ -118,6 +118,7 @@ async fn read<S: Sink>(node: &Node, wanted: &Wanted, out: &mut Out<S>) -> Result
             None => out.reply(missing.into()).await,
         },
         Followed::Crowded => out.reply(busy()).await,
+        Followed::Overtaken if missing == Denied::Gone => out.reply(Denied::Purged.into()).await,
         _ => out.reply(missing.into()).await,
     }
 }
@@ -180,6 +181,8 @@ impl Wanted {
 enum Denied {
     /// Nothing that is wanted is here, or none that may leave.
     Gone,
+    /// A purge selects what is here, or overtook what arrives: who has had it no less long has no better.
+    Purged,
     /// The object varies by these fields, and not as the asker took it to.
     Varies(Vec<String>),
 }
@@ -194,6 +197,7 @@ impl From<Denied> for reply::Kind {
     fn from(denied: Denied) -> Self {
         match denied {
             Denied::Gone => gone(),
+            Denied::Purged => Self::Gone(wire::Gone { purged: true, ..wire::Gone::default() }),
             Denied::Varies(names) => Self::Varies(wire::Varies { names }),
         }
     }

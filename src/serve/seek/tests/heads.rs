@@ -347,3 +347,66 @@ async fn of_holders_of_what_is_purged_two_are_asked_at_most() {
     assert_eq!(purged, [0, 1, 2]);
     assert_eq!(rig.grounds("peers_failed"), 1.0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_peer_gives_carries_the_position_at_which_the_asker_began() {
+    use crate::proto::object::PurgePosition;
+    use crate::proto::purge::{Judgement, Mode, Selector};
+    for (selected, judgement) in [(false, Judgement::Clear), (true, Judgement::Hard)] {
+        let rig = Rig::new().await;
+        let purges = &rig.worker.node.purges;
+        let host = if selected { "shop.test" } else { "other.test" };
+        let url = Selector::Url { site: "shop".to_owned(), host: host.to_owned(), path: "/a".to_owned() };
+        purges.issue(Mode::Hard, std::slice::from_ref(&url)).await.unwrap();
+        let version = rig.version(body(2 * CHUNK_SIZE as usize)).listed();
+        let stalls = Duration::from_millis(300);
+        // Between head and body, and between the chunks.
+        for (at, to) in [(1, CHUNK_SIZE), (0, 0)] {
+            let own = version.clone();
+            rig.fake.answers([holders([1])]);
+            rig.fake.peer(1, move |read| {
+                let mut says = own.says(read);
+                if read.to == to || to == 0 && read.from > 0 {
+                    says.insert(at, Say::Wait(stalls));
+                }
+                Ok(says)
+            });
+            let before = purges.position();
+            let reader = rig.lead(rig.asking(&[], Reach::Swarm));
+            let purge = async {
+                tokio::time::sleep(stalls / 2).await;
+                purges.issue(Mode::Hard, std::slice::from_ref(&url)).await.unwrap();
+            };
+            let (filled, ()) = tokio::join!(Filled::of(reader), purge);
+            filled.is_whole(&version.body);
+            match rig.stored() {
+                Some(hit) => {
+                    assert_eq!(hit.head.position.get(), before);
+                    assert_eq!(purges.judge(&hit.head), judgement);
+                }
+                None => assert!(selected, "nothing selects it"),
+            }
+            assert_eq!(purges.position(), PurgePosition(before.0 + 1));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_purged_between_look_up_and_fetch_is_not_validated() {
+    use crate::proto::purge::{Mode, Selector};
+    for (mode, validated) in [(Mode::Hard, false), (Mode::Soft, true)] {
+        let rig = Rig::new().await;
+        let version = rig.version(body(100)).listed();
+        rig.fake.answers([holders([1])]);
+        rig.fake.peer(1, move |read| Ok(version.says(read)));
+        drop(rig.fill().await);
+        let request = || Request::get("/a").header("host", "shop.test").body(Body::Empty).unwrap();
+        let mut cached = Cached::new(rig.exchange(&request()), request());
+        cached.lookup().await;
+        assert!(cached.found.is_some());
+        let purges = &rig.worker.node.purges;
+        purges.issue(mode, &[Selector::All]).await.unwrap();
+        let asking = cached.asking(FetchReason::Revalidate, Reach::Swarm, purges.position());
+        assert_eq!(asking.stale.is_some(), validated, "{mode:?}");
+    }
+}
