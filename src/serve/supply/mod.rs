@@ -13,7 +13,7 @@
 
 mod look;
 mod open;
-mod out;
+pub(super) mod out;
 mod relay;
 mod stored;
 #[cfg(test)]
@@ -69,7 +69,7 @@ fn refuse(node: &Node, mut exchange: Exchange) {
     }
 }
 
-async fn answer<S: Sink>(worker: &Arc<Worker>, from: &Member, ask: ask::Kind, sink: S) {
+pub(super) async fn answer<S: Sink>(worker: &Arc<Worker>, from: &Member, ask: ask::Kind, sink: S) {
     let node = &worker.node;
     let mut out = Out::new(sink, Arc::clone(&node.metrics));
     let gives = node.snapshot.load().config.node.roles.edge;
