@@ -156,7 +156,7 @@ async fn run(stage: &Stage, seed: u64) {
     for _ in 0..random.random_range(1..4) {
         let wait = Duration::from_millis(random.random_range(0..SPAN_MS));
         let (selector, breaks) = (trial.selector(&mut random), random.random_bool(0.1));
-        let is_other = random.random_bool(0.2);
+        let (is_other, by_client) = (random.random_bool(0.2), random.random_bool(0.5));
         let trial = &trial;
         acts.push(Box::pin(async move {
             tokio::time::sleep(wait).await;
@@ -168,7 +168,11 @@ async fn run(stage: &Stage, seed: u64) {
                 stage.origin.change(&trial.path, |page| page.down = true);
             }
             // Who asks at once.
-            trial.client(Method::GET, &[]).await;
+            if by_client {
+                trial.client(Method::GET, &[]).await;
+            } else {
+                trial.peer(ask::Kind::Read(read(&trial.path))).await;
+            }
         }));
     }
     join_all(acts).await;

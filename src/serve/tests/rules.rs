@@ -159,6 +159,41 @@ async fn a_fetch_that_a_purge_overtook_serves_who_reads_it_and_nobody_new() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_hard_purge_overtook_is_not_kept_and_what_a_soft_one_did_is_stale() {
+    for (mode, kept) in [(Mode::Hard, false), (Mode::Soft, true)] {
+        let stage = stage(slow(Page::new(DAY))).await;
+        let purge = async {
+            tokio::time::sleep(SECOND / 2).await;
+            stage.purge(mode, url("/a")).await;
+        };
+        let (got, ()) = tokio::join!(stage.get("/a"), purge);
+        assert!(got.body.is_ok());
+        stage.settle().await;
+        assert_eq!(stage.stored("/a").is_some(), kept, "{mode:?}");
+        assert_eq!(stage.node().metrics.purges.fills.get(), 1);
+        let verdict = if kept { Verdict::Revalidated } else { Verdict::Origin };
+        assert_eq!(stage.get("/a").await.verdict, verdict);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_purged_in_the_meantime_does_not_stand_in_for_a_failed_origin() {
+    for (mode, verdict) in [(Mode::Hard, Verdict::Pass), (Mode::Soft, Verdict::StaleIfError)] {
+        let stage = stage(Page::new("cache-control: max-age=1, stale-if-error=600\r\n")).await;
+        stage.get("/a").await;
+        stage.settle().await;
+        tokio::time::sleep(2 * SECOND).await;
+        stage.origin.change("/a", |page| (page.down, page.waits[0]) = (true, SECOND));
+        let purge = async {
+            tokio::time::sleep(SECOND / 2).await;
+            stage.purge(mode, url("/a")).await;
+        };
+        let (got, ()) = tokio::join!(stage.get("/a"), purge);
+        assert_eq!(got.verdict, verdict, "{mode:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_a_fetch_brings_carries_the_position_at_which_it_began() {
     let stage = stage(slow(Page::new(DAY))).await;
     let other = async {

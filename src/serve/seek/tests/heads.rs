@@ -337,3 +337,23 @@ async fn what_a_peer_gives_carries_the_position_at_which_the_asker_began() {
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_purged_between_look_up_and_fetch_is_not_validated() {
+    use crate::proto::purge::{Mode, Selector};
+    for (mode, validated) in [(Mode::Hard, false), (Mode::Soft, true)] {
+        let rig = Rig::new().await;
+        let version = rig.version(body(100)).listed();
+        rig.fake.answers([holders([1])]);
+        rig.fake.peer(1, move |read| Ok(version.says(read)));
+        drop(rig.fill().await);
+        let request = || Request::get("/a").header("host", "shop.test").body(Body::Empty).unwrap();
+        let mut cached = Cached::new(rig.exchange(&request()), request());
+        cached.lookup().await;
+        assert!(cached.found.is_some());
+        let purges = &rig.worker.node.purges;
+        purges.issue(mode, &[Selector::All]).await.unwrap();
+        let asking = cached.asking(FetchReason::Revalidate, Reach::Swarm, purges.position());
+        assert_eq!(asking.stale.is_some(), validated, "{mode:?}");
+    }
+}
