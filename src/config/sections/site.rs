@@ -1,6 +1,7 @@
 //! `[[site]]` and `[[site.rules]]`
 
 use super::cache::RawPolicy;
+use super::purge::RawSitePurge;
 use super::{Check, origin};
 use crate::config::model::{Balance, CertificateFiles, OriginGroup, QueryFilter, Rule, Site};
 use crate::config::scalar::Period;
@@ -59,6 +60,8 @@ pub(super) struct RawSite {
     peers: bool,
     /// What may be stored of this site.
     cache: RawPolicy,
+    /// Purges by requests of the site's own system. Off unless `methods` is set.
+    purge: RawSitePurge,
     /// Rules for some paths, in order; the first match wins.
     rules: Vec<RawRule>,
 }
@@ -146,7 +149,7 @@ pub(super) fn validate(
 }
 
 impl RawSite {
-    fn validate(self, key: &str, base: &CachePolicy, check: &mut Check<'_>) -> Site {
+    fn validate(mut self, key: &str, base: &CachePolicy, check: &mut Check<'_>) -> Site {
         let is_name = !self.name.is_empty()
             && self.name.len() <= 253
             && self.name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._*[]:".contains(&byte));
@@ -168,12 +171,14 @@ impl RawSite {
             .map(|(index, rule)| rule.validate(&format!("{key}.rules[{index}]"), &policy, self.peers, check));
         let rules = rules.collect();
         let tls = self.tls.as_ref().and_then(|tls| tls.validate(&format!("{key}.tls"), check));
+        let purge = std::mem::take(&mut self.purge).validate(&format!("{key}.purge"), check);
         Site {
             name: self.name.clone(),
             hosts,
             tls,
             policy,
             peers: self.peers,
+            purge,
             rules,
             origin: self.origin_group(key, check).into(),
         }
