@@ -17,6 +17,7 @@ pub mod serve;
 pub mod store;
 pub mod task;
 pub mod telemetry;
+pub mod token;
 pub mod tls;
 pub mod workload;
 

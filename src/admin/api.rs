@@ -6,12 +6,15 @@
 //! | `GET /config` | the effective configuration |
 //! | `GET /peers` | the node's part in the fleet, and the nodes that it knows; `null` for a single node |
 //! | `GET /explain?url=…` | what the node would do with a request for the URL |
+//! | `POST /purge` | what became of a purge, at each node of the fleet |
+//! | `GET /purges` | the last purges that were asked of this node, and the state of its purge log |
 //! | `POST /reload` | reads the configuration again |
 //! | `POST /drain` | stops accepting and finishes what is in progress |
 
 use super::guard::Guard;
 use super::listen::{self, Peer};
 use super::problem::Problem;
+use super::purge::{self, PurgeAnswer, PurgeCall};
 use crate::config::model::Admin;
 use crate::net::Listener;
 use crate::task::Spawner;
@@ -33,7 +36,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 /// How long a client waits for an answer. A write goes on after it.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// An answer in the making: JSON, or why there is none.
 pub type AdminAnswer = Pin<Box<dyn Future<Output = Result<Value, String>> + Send>>;
@@ -52,6 +55,12 @@ pub struct AdminHooks {
     pub drain: Box<dyn Fn() -> AdminAnswer + Send + Sync>,
     /// What the node would do with a request for a URL; dropped if the client goes.
     pub explain: Box<dyn Fn(String) -> AdminAnswer + Send + Sync>,
+    /// Purges. Runs to its end even if the client goes; as many at a time as the hook lets.
+    pub purge: Box<dyn Fn(PurgeCall) -> PurgeAnswer + Send + Sync>,
+    /// For how long a purge may have members waited for; below the time for an answer.
+    pub purge_wait_max: Duration,
+    /// The last purges, and the state of the log. Must not block.
+    pub purges: Box<dyn Fn() -> Value + Send + Sync>,
 }
 
 /// Why the admin API was not started.
@@ -91,16 +100,19 @@ pub fn serve_admin(
         let path = admin.token_file.clone().unwrap_or_default();
         AdminError::Token { path, source }
     })?;
-    let api = Api { hooks, writes: Arc::new(Semaphore::new(1)), spawner: spawner.clone() };
+    let has_token = admin.token_file.is_some();
+    let api = Api { hooks, has_token, writes: Arc::new(Semaphore::new(1)), spawner: spawner.clone() };
     listen::serve(listener, router(Arc::new(api), guard), spawner);
     Ok(())
 }
 
-struct Api {
-    hooks: AdminHooks,
+pub(super) struct Api {
+    pub(super) hooks: AdminHooks,
+    /// Whether clients must show a token.
+    pub(super) has_token: bool,
     /// One permit: writes do not overlap.
     writes: Arc<Semaphore>,
-    spawner: Spawner,
+    pub(super) spawner: Spawner,
 }
 
 fn router(api: Arc<Api>, guard: Guard) -> Router {
@@ -109,6 +121,8 @@ fn router(api: Arc<Api>, guard: Guard) -> Router {
         .route("/config", get(async |State(api): State<Arc<Api>>| Json((api.hooks.config)())))
         .route("/peers", get(async |State(api): State<Arc<Api>>| Json((api.hooks.peers)())))
         .route("/explain", get(explain))
+        .route("/purge", post(purge::purge))
+        .route("/purges", get(purge::past))
         .route("/reload", post(reload))
         .route("/drain", post(drain))
         .fallback(unknown_path)
@@ -199,13 +213,13 @@ async fn audited(
     let _ = answer.send(result);
 }
 
-fn late(detail: &str, hint: &'static str) -> Problem {
+pub(super) fn late(detail: &str, hint: &'static str) -> Problem {
     Problem::new(StatusCode::GATEWAY_TIMEOUT, "late", detail, hint)
 }
 
 async fn unknown_path(request: Request) -> Problem {
     let detail = format!("no {}", request.uri().path());
-    let hint = "there are /status, /config, /peers, /explain, /reload and /drain";
+    let hint = "there are /status, /config, /peers, /explain, /purge, /purges, /reload and /drain";
     Problem::new(StatusCode::NOT_FOUND, "unknown_path", detail, hint)
 }
 

@@ -2,10 +2,11 @@
 //! interface.
 
 use super::assembly::Assembly;
-use crate::admin::{AdminAnswer, AdminHooks};
+use crate::admin::{AdminAnswer, AdminHooks, PurgeCall, PurgeReply};
 use crate::config::{self, Sources};
 use crate::origin::FailureKind;
 use crate::peer::Mesh;
+use crate::serve::{By, NotDone, Order, WAIT_DEFAULT, WAIT_MAX, Way};
 use crate::store::{Departure, DiskState, DiskUsage, StoreUsage};
 use crate::telemetry::Samples;
 use serde_json::{Value, json};
@@ -139,6 +140,7 @@ pub(super) fn hooks(assembly: &Arc<Assembly>, sources: &Arc<Sources>) -> AdminHo
     let reload = (Arc::downgrade(assembly), Arc::clone(sources));
     let drain = Arc::downgrade(assembly);
     let explain = Arc::downgrade(assembly);
+    let (purge, purges) = (Arc::downgrade(assembly), Arc::downgrade(assembly));
     AdminHooks {
         status: Box::new(move || with(&status, status_of)),
         config: Box::new(move || with(&config, |assembly| json!(assembly.loaded.lock().shown))),
@@ -163,11 +165,33 @@ pub(super) fn hooks(assembly: &Arc<Assembly>, sources: &Arc<Sources>) -> AdminHo
                 serde_json::to_value(explanation).map_err(|error| error.to_string())
             })
         }),
+        purge: Box::new(move |call| Box::pin(purge_reply(purge.clone(), call))),
+        purge_wait_max: WAIT_MAX,
+        purges: Box::new(move || with(&purges, |assembly| assembly.node.past_orders())),
     }
 }
 
 fn with(assembly: &Weak<Assembly>, show: impl FnOnce(&Assembly) -> Value) -> Value {
     assembly.upgrade().map_or(Value::Null, |assembly| show(&assembly))
+}
+
+async fn purge_reply(assembly: Weak<Assembly>, call: PurgeCall) -> PurgeReply {
+    let Some(assembly) = assembly.upgrade() else {
+        return PurgeReply::Failed("the node is stopping".to_owned());
+    };
+    let PurgeCall { wanted, mode, wait, from, cli, token } = call;
+    let way = if cli { Way::Cli } else { Way::Admin };
+    let by = By { way, from, token: token.then(|| "admin".to_owned()) };
+    let order = Order { wanted, mode, wait: wait.unwrap_or(WAIT_DEFAULT), by };
+    match assembly.node.order(order).await {
+        Ok(done) if done.complete => PurgeReply::Complete(json!(done)),
+        Ok(done) => PurgeReply::Partial(json!(done)),
+        Err(NotDone::Limited { after }) => {
+            PurgeReply::Limited { why: NotDone::Limited { after }.to_string(), after }
+        }
+        Err(NotDone::Invalid(error)) => PurgeReply::Invalid(error.to_string()),
+        Err(NotDone::Failed(error)) => PurgeReply::Failed(error.to_string()),
+    }
 }
 
 fn reload_answer(assembly: Weak<Assembly>, sources: Arc<Sources>) -> AdminAnswer {
