@@ -1,5 +1,5 @@
 //! Arguments and sub-commands, a file each. Exit codes: 0 done, 1 failed, 2 wrong usage or
-//! configuration.
+//! configuration; 3 a purge that has not reached all nodes.
 //!
 //! A sub-command is a variant of `Command`, an arm of `dispatch` and a module with `Args` and
 //! `main`. What it prints for a program to read goes to standard output, with `--json` where there
@@ -13,6 +13,7 @@ pub mod demo;
 pub mod explain;
 pub mod origin;
 mod peers;
+mod purge;
 pub mod replay;
 pub mod run_args;
 mod version;
@@ -51,6 +52,8 @@ enum Command {
     Cert(cert::Command),
     /// Ask a running node why the next request for a URL would hit or miss.
     Explain(explain::Args),
+    /// Remove content from the caches of all nodes, or make it stale.
+    Purge(purge::Args),
     /// Show the fleet as a running node sees it.
     Peers(peers::Args),
     /// Answer as a test origin.
@@ -69,6 +72,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Config(command) => config_cmd::main(&command),
         Command::Cert(command) => cert::main(&command),
         Command::Explain(args) => explain::main(&args),
+        Command::Purge(args) => purge::main(&args),
         Command::Peers(args) => peers::main(&args),
         Command::Origin(args) => origin::main(args),
         Command::Replay(args) => replay::main(args),
