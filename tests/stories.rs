@@ -22,9 +22,13 @@ mod hostile;
 mod lasting;
 #[path = "stories/operating.rs"]
 mod operating;
+#[path = "stories/orders.rs"]
+mod orders;
 #[path = "stories/passing.rs"]
 mod passing;
 #[path = "stories/personal.rs"]
 mod personal;
+#[path = "stories/purging.rs"]
+mod purging;
 #[path = "stories/secure.rs"]
 mod secure;

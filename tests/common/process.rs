@@ -4,6 +4,7 @@ use super::in_time;
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
@@ -17,12 +18,21 @@ pub(crate) struct Process {
 impl Process {
     /// Starts it and waits until it says that it is ready.
     pub(crate) async fn run(arguments: &[&str]) -> Self {
+        Self::start(arguments, Stdio::null()).await
+    }
+
+    /// The same, with its diagnostic log in a file.
+    pub(crate) async fn run_logged(arguments: &[&str], log: &Path) -> Self {
+        Self::start(arguments, std::fs::File::create(log).expect("a file").into()).await
+    }
+
+    async fn start(arguments: &[&str], stderr: Stdio) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_shoal"))
             .arg("run")
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(stderr)
             .kill_on_drop(true)
             .spawn()
             .expect("the program starts");
