@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 /// How far a node is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Listeners, configuration or disk index are not ready yet.
+    /// Listeners, configuration or disk index are not ready yet, or the node has no place in its fleet yet.
     Starting,
     /// Requests are served.
     Ready,
@@ -53,9 +53,9 @@ impl Readiness {
         Self(AtomicU8::new(Phase::Starting as u8))
     }
 
-    /// Enters `phase`.
+    /// Enters `phase`, unless the node is further already: who drains does not become ready any more.
     pub fn enter(&self, phase: Phase) {
-        self.0.store(phase as u8, Ordering::Release);
+        self.0.fetch_max(phase as u8, Ordering::AcqRel);
     }
 
     /// The current phase.

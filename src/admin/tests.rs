@@ -115,6 +115,8 @@ async fn readiness_says_why_not() {
         assert_eq!((answer.status, answer.body.trim_end()), (status, phase.as_str()));
         assert_eq!(ask_local(at, "GET /livez").await.status, 200, "alive while {}", phase.as_str());
     }
+    readiness.enter(Phase::Ready);
+    assert_eq!(readiness.phase(), Phase::Draining, "who drains does not become ready any more");
 }
 
 #[tokio::test]

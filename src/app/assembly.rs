@@ -9,6 +9,7 @@ use crate::front::{Door, Front, Gate};
 use crate::net::Net;
 use crate::origin::{FailureKind, OriginShared, Origins, Resolver};
 use crate::peer::{Mesh, MeshError, MeshStart};
+use crate::proto::object::PurgePosition;
 use crate::proto::plan::FetchReason;
 use crate::proto::semantics::NotStorable;
 use crate::purge::{self, Purges};
@@ -147,16 +148,9 @@ impl Assembly {
             control,
         )?;
         let Surroundings { net, device, resolver, seed, .. } = surroundings;
-        let journals = Arc::clone(&device);
-        let store = Store::open(store_config(&config), device, clock, control).await?;
-        let in_fleet = config.peer.is_some();
+        let store = Store::open(store_config(&config), Arc::clone(&device), clock, control).await?;
         let around = purge::Surroundings { clock, metrics: &metrics, spawner: control };
-        let purges = match config.cache.disks.first() {
-            None => Purges::unwritten(in_fleet, around),
-            Some(disk) => {
-                Purges::open((journals, &disk.path), store.newest_found(), in_fleet, around).await?
-            }
-        };
+        let purges = open_purges(&config, device, store.newest_found(), around).await?;
         let origins = OriginShared::new(Arc::clone(&net), clock, control.clone(), resolver);
         let mut fleet = None;
         if config.peer.is_some() {
@@ -304,6 +298,20 @@ impl Assembly {
     pub fn begin_drain(&self) {
         self.readiness.enter(Phase::Draining);
         self.drain.cancel();
+    }
+}
+
+/// The purge log, beside what it is about.
+async fn open_purges(
+    config: &Config,
+    device: Arc<dyn Device>,
+    newest: Option<PurgePosition>,
+    around: purge::Surroundings<'_>,
+) -> Result<Purges, purge::OpenError> {
+    let in_fleet = config.peer.is_some();
+    match config.cache.disks.first() {
+        None => Ok(Purges::unwritten(in_fleet, around)),
+        Some(disk) => Purges::open((device, &disk.path), newest, in_fleet, around).await,
     }
 }
 

@@ -21,6 +21,9 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+/// How long a node waits for its place in the fleet before it is ready without: it may be the first, or the superpeers
+/// are gone, and to serve matters more than to spare the origin.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long tasks that were told to stop may take.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Threads of the control runtime.
@@ -67,7 +70,7 @@ pub fn run(sources: Sources) -> anyhow::Result<ExitCode> {
         open_doors_for_operators(&assembly, &sources, &watchers, &mut opened)?;
         // Caught before anybody is told that the node runs, and may signal it.
         let signals = Signals::catch()?;
-        assembly.readiness.enter(Phase::Ready);
+        become_ready(&assembly, &control);
         opened.announce();
         serve_until_told(&assembly, &sources, signals).await;
         finish(&assembly, workers, &control).await;
@@ -182,6 +185,20 @@ fn open_doors_for_operators(
         admin::serve_admin(listener, admin, hooks::hooks(assembly, sources), watchers)?;
     }
     Ok(())
+}
+
+/// Turns readiness on: at once for a single node, for one of a fleet when it has its place in it. Requests that come
+/// before are answered.
+fn become_ready(assembly: &Arc<Assembly>, control: &Spawner) {
+    let Some(mesh) = assembly.node.mesh.clone() else { return assembly.readiness.enter(Phase::Ready) };
+    let readiness = Arc::clone(&assembly.readiness);
+    control.spawn(async move {
+        match tokio::time::timeout(SETTLE_TIMEOUT, mesh.settled()).await {
+            Ok(()) => tracing::info!("has its place in the fleet"),
+            Err(_) => tracing::warn!("ready without a fleet: no superpeer was reached in {SETTLE_TIMEOUT:?}"),
+        }
+        readiness.enter(Phase::Ready);
+    });
 }
 
 /// The signals that a node obeys.

@@ -119,6 +119,14 @@ fn later_layers_win_and_are_named_as_the_source() {
 }
 
 #[test]
+fn an_empty_zone_is_none() {
+    let zone = |value| {
+        nothing().env("SHOAL__NODE__ZONE", value).origin(&["http://o"]).loaded().config.node.zone.clone()
+    };
+    assert_eq!((zone(""), zone("eu-1").as_deref()), (None, Some("eu-1")));
+}
+
+#[test]
 fn all_wrong_keys_and_types_of_all_sources_are_told_at_once() {
     let text = "\
 trusted_network = []

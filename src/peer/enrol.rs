@@ -10,21 +10,26 @@ use crate::proto::wire::{self, Enrol, Enrolled, Frame, close, enrolled};
 use crate::telemetry::{Outcome, PeerRefusal};
 use crate::tls::cluster::{Certified, ClusterError, Identity, SERVER_NAME};
 use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use prost::Message;
 use quinn::{Connection, VarInt};
+use std::collections::VecDeque;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// Time for one superpeer to answer, from the first packet on.
-const ENROL_LIMIT: Duration = Duration::from_secs(3);
+pub(super) const ENROL_LIMIT: Duration = Duration::from_secs(3);
 /// Pause after a round in which no superpeer gave a certificate; it doubles with each further one.
 const PAUSE_FIRST: Duration = Duration::from_millis(250);
 /// Longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// Longest sleep before the time of renewal is looked at again: the wall clock may have been set.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// Silence of a superpeer after which the next is asked as well.
+const ASKED_APART: Duration = Duration::from_millis(250);
 /// Superpeers asked in one round.
 const ASKED_MAX: usize = 16;
 /// Bytes of a request; the token and the signing request are its largest parts.
@@ -99,18 +104,33 @@ async fn reload(shared: &Shared) -> Result<(), Refusal> {
     }
 }
 
-/// Asks one superpeer after the other until one gives a certificate. The error is that of the last.
+/// Asks one superpeer after the other until one gives a certificate; the next one when the one before has refused or been
+/// silent for a moment, since seeds are often the addresses of nodes that are gone. The error is the last that came.
 async fn ask_all(shared: &Shared, superpeers: &[SocketAddr]) -> Result<(), Refusal> {
     let mut outcome = Err(Refusal::new(PeerRefusal::Other, "no superpeer is known"));
-    for superpeer in superpeers.iter().take(ASKED_MAX) {
-        let asked = tokio::time::timeout(ENROL_LIMIT, ask(shared, *superpeer)).await;
-        outcome = asked.unwrap_or_else(|_elapsed| Err(Refusal::timeout()));
-        match &outcome {
-            Ok(()) => break,
-            Err(refusal) => shared.refusals.note(*superpeer, true, refusal),
+    // A name that stands for all nodes of the fleet stands for this one too.
+    let mut others: VecDeque<_> = superpeers.iter().copied().take(ASKED_MAX).collect();
+    others.retain(|superpeer| *superpeer != shared.me.address);
+    let mut asked = FuturesUnordered::new();
+    loop {
+        if let Some(superpeer) = others.pop_front() {
+            asked.push(async move {
+                let answer = tokio::time::timeout(ENROL_LIMIT, ask(shared, superpeer)).await;
+                (superpeer, answer.unwrap_or_else(|_elapsed| Err(Refusal::timeout())))
+            });
+        }
+        tokio::select! {
+            answer = asked.next() => match answer {
+                Some((_, Ok(()))) => return Ok(()),
+                Some((superpeer, Err(refusal))) => {
+                    shared.refusals.note(superpeer, true, &refusal);
+                    outcome = Err(refusal);
+                }
+                None => return outcome,
+            },
+            () = tokio::time::sleep(ASKED_APART), if !others.is_empty() => {}
         }
     }
-    outcome
 }
 
 async fn ask(shared: &Shared, superpeer: SocketAddr) -> Result<(), Refusal> {

@@ -199,6 +199,11 @@ impl Links {
         &self.0.me
     }
 
+    /// Whether this node has a certificate, without which it reaches nobody.
+    pub(super) fn is_certified(&self) -> bool {
+        self.0.identity.is_ready()
+    }
+
     /// The connection to `node` if one stands.
     pub(super) fn get(&self, node: NodeId) -> Option<Link> {
         self.0.table.lock().get(node)

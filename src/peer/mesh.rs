@@ -4,8 +4,9 @@ use super::exchange::{AskError, Exchange};
 use super::lease::Lease;
 use super::membership::Told;
 use super::node::Node;
+use super::node::Node;
 use super::purges::Receipt;
-use super::{resolve, start};
+use super::{resolve, settled, start};
 use crate::clock::Clock;
 use crate::config::model::Config;
 use crate::net::Net;
@@ -143,6 +144,13 @@ impl Mesh {
     /// This node.
     pub fn me(&self) -> &Member {
         &self.node.me
+    }
+
+    /// Ends when this node has its place in the fleet: a certificate, as an edge a session with every live superpeer, as a
+    /// superpeer a directory that has heard what the edges have. Without any superpeer an edge waits for ever, so the
+    /// caller bounds it.
+    pub async fn settled(&self) {
+        settled::settled(&self.node).await;
     }
 
     /// Asks the superpeers. Bounded: it answers [`Answer::Unreachable`] when the decision budget is spent.

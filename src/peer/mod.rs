@@ -26,6 +26,7 @@ mod report;
 mod resolve;
 mod seeds;
 mod session;
+mod settled;
 mod start;
 mod table;
 mod view;

@@ -66,7 +66,7 @@ fn superpeers(node: &Node) -> Vec<Value> {
 }
 
 /// The superpeers with which this node should have a session.
-fn wanted(node: &Node) -> impl Iterator<Item = crate::proto::swarm::NodeId> {
+pub(super) fn wanted(node: &Node) -> impl Iterator<Item = crate::proto::swarm::NodeId> {
     let superpeers = node.view().superpeers().to_vec();
     let (me, edge) = (node.me.id, node.me.roles.edge);
     superpeers.into_iter().filter(move |id| *id != me || edge)

@@ -64,13 +64,14 @@ impl Journal {
                 break;
             }
         }
-        let is_new = found.is_none();
+        let (is_new, issuer) = (found.is_none(), new.issuer());
         let Found { mut log, damaged } = found.unwrap_or(Found { log: new, damaged: false });
         if let Some(newest) = newest.filter(|newest| is_new || damaged || *newest > log.position()) {
             tracing::warn!(
                 folder = %path.display(),
                 "the purge log is missing or damaged: nothing that is stored will be used"
             );
+            log.rename(issuer);
             log.apply(&log.lost(newest, now));
         }
         let generation = generations.first().copied().unwrap_or(0);

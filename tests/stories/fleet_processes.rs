@@ -85,12 +85,63 @@ async fn met(process: &Process, others: usize) {
     .await;
 }
 
+async fn ready(process: &Process) {
+    in_time("readiness", async { while get(process.door("metrics"), "/readyz").await.status != 200 {} })
+        .await;
+}
+
+#[tokio::test]
+async fn an_edge_is_ready_when_it_is_enrolled_and_superpeers_know_what_it_has_and_serves_before() {
+    let (origin, cluster) = (Origin::start().await, Cluster::new());
+    origin.says("/x", reply(200, &[FRESH], "body"));
+    let ca = cluster.path("");
+    let token = Command::new(env!("CARGO_BIN_EXE_shoal"))
+        .args(["cert", "token", "--ca", &ca, "--role", "edge"])
+        .output()
+        .unwrap();
+    std::fs::write(cluster.path("token"), token.stdout).unwrap();
+    // Whoever has the address of a superpeer that is not there yet waits for it.
+    let place = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let seed = place.local_addr().unwrap().to_string();
+    let (url, ca, token) = (format!("http://{}", origin.at), cluster.path("ca.pem"), cluster.path("token"));
+    let config = cluster.path("edge.toml");
+    let peer = format!(
+        "[peer]\nlisten = \"127.0.0.1:0\"\nseeds = [\"{seed}\"]\nca = \"{ca}\"\njoin_token_file = \"{token}\"\n"
+    );
+    std::fs::write(&config, peer).unwrap();
+    let open = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--metrics", "127.0.0.1:0"];
+    let edge =
+        Process::run(&[&["--config", &config, "--name", "e", "--origin", &url][..], &open].concat()).await;
+    let probe = get(edge.door("metrics"), "/readyz").await;
+    assert_eq!((probe.status, probe.text()), (503, "starting\n"));
+    get(edge.door("http"), "/x").await.assert_is(200, "body");
+
+    drop(place);
+    let key = cluster.path("ca-key.pem");
+    let superpeer = format!("[peer]\nlisten = \"{seed}\"\nca = \"{ca}\"\nca_key = \"{key}\"\n");
+    let config = cluster.path("superpeer.toml");
+    std::fs::write(&config, superpeer).unwrap();
+    let superpeer = Process::run(&["--config", &config, "--name", "s", "--role", "superpeer"]).await;
+    ready(&edge).await;
+    let metrics = get(edge.door("metrics"), "/metrics").await;
+    for series in [
+        "shoal_peer_certificate_renewals_total{result=\"success\"} 1",
+        "shoal_swarm_sessions{state=\"standing\"} 1",
+    ] {
+        assert!(metrics.text().contains(series), "{series} in {}", metrics.text());
+    }
+    for process in [edge, superpeer] {
+        process.signal(Signal::TERM);
+        assert!(process.ended().await.success());
+    }
+}
+
 #[tokio::test]
 async fn a_superpeer_that_is_no_edge_is_ready_without_listeners_for_clients() {
     let cluster = Cluster::new();
     let process = run(&cluster.node("s", &["superpeer"], &[]), &[]).await;
     assert!(!process.listens("http") && process.listens("peer"));
-    assert_eq!(get(process.door("metrics"), "/readyz").await.status, 200);
+    ready(&process).await;
     let report = peers(&process).await;
     assert_eq!(report["me"]["address"], process.door("peer").to_string());
     assert_eq!(report["me"]["roles"], serde_json::json!(["superpeer"]));

@@ -18,7 +18,8 @@ pub(super) struct RawNode {
     /// Name in `Cache-Status`, `Via`, `CDN-Loop` and logs: letters, digits, `-`, `.`, `_`. Unlike
     /// that of any other node. Default: the host name.
     name: String,
-    /// Failure zone of the node, for choosing near peers.
+    /// Failure zone of the node, for choosing near peers. An empty one is none, as where a platform
+    /// does not know it.
     zone: Option<String>,
     /// What the node does; both if it is told both. Default: edge.
     roles: Vec<RawRole>,
@@ -47,15 +48,16 @@ impl RawNode {
                 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
         };
         let has = |role: RawRole| self.roles.contains(&role);
+        let zone = self.zone.filter(|zone| !zone.is_empty());
         let rule = "expected 1 to 63 letters, digits, `-`, `.` or `_`";
         check.require(is_name(&self.name), "node.name", rule);
-        check.require(self.zone.as_deref().is_none_or(is_name), "node.zone", rule);
+        check.require(zone.as_deref().is_none_or(is_name), "node.zone", rule);
         check.require(!self.roles.is_empty(), "node.roles", "expected \"edge\", \"superpeer\" or both");
         let range = 1..=WORKERS_MAX;
         check.require(range.contains(&self.workers), "node.workers", format!("expected 1 to {WORKERS_MAX}"));
         Node {
             name: self.name,
-            zone: self.zone,
+            zone,
             roles: Roles {
                 // A node without any role is refused above, and not for the lack of sites too.
                 edge: self.roles.is_empty() || has(RawRole::Edge),

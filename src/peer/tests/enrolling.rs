@@ -1,5 +1,5 @@
 use super::super::AskError;
-use super::super::enrol::keep_certified;
+use super::super::enrol::{ENROL_LIMIT, keep_certified};
 use super::*;
 use std::io::Write;
 
@@ -55,6 +55,22 @@ async fn a_node_with_a_token_gets_a_certificate_from_a_superpeer_and_then_connec
     assert_eq!(seen.member().roles, Roles::EDGE);
     until(|| superpeer.count("shoal_peer_certificates_issued_total{result=\"success\"}") == 1).await;
     assert_eq!(node.count("shoal_peer_certificate_renewals_total{result=\"success\"}"), 1);
+}
+
+#[tokio::test]
+async fn addresses_where_nobody_answers_do_not_hold_up_who_wants_a_certificate() {
+    let authority = authority();
+    let superpeer = Node::of(&authority, BOTH);
+    let token = authority.mint_token(Roles::EDGE, None).unwrap();
+    let (identity, _files) = joining(&authority, &token, Roles::EDGE);
+    let node = Node::open(identity.clone(), 1);
+    let silent = [(); 3].map(|()| std::net::UdpSocket::bind("127.0.0.1:0").unwrap());
+    let gone = silent.iter().map(|socket| socket.local_addr().unwrap());
+    let began = Clock::system().mono();
+    begin_to_enrol(&node, [node.at()].into_iter().chain(gone).chain([superpeer.at()]).collect());
+    until(|| identity.is_ready()).await;
+    assert!(began.elapsed() < ENROL_LIMIT, "it waited for one of them: {:?}", began.elapsed());
+    assert_eq!(node.refused("no_certificate"), 0, "it did not ask itself");
 }
 
 #[tokio::test]

@@ -1,9 +1,9 @@
 //! The log of one node.
 
 use super::coverage::{Coverage, Digest, ISSUERS_MAX};
-use super::marks::{Judgement, MARKS_MAX, Mark, Marks, Subject};
+use super::marks::{Judgement, MARKS_MAX, Mark, Marks, Subject, is_floor};
 use super::record::Record;
-use super::target::{SelectorKind, SiteId, Target};
+use super::target::{SiteId, Target};
 use super::{Issuer, Mode, PurgeId};
 use crate::proto::object::PurgePosition;
 use crate::proto::time::Wall;
@@ -138,6 +138,11 @@ impl Log {
         self.issuer
     }
 
+    /// Purges are issued under another name from now on, since it is not known how many were under the old one.
+    pub fn rename(&mut self, issuer: Issuer) {
+        self.issuer = issuer;
+    }
+
     /// How many times purges were applied.
     pub fn position(&self) -> PurgePosition {
         self.position
@@ -227,13 +232,12 @@ impl Log {
         let coverage: Coverage = self.coverage.iter().filter(|id| !theirs.has(*id)).collect();
         let basis = coverage.iter().map(|id| PurgeId { number: theirs.number(id.issuer), ..id }).collect();
         let lacks = |id: &PurgeId| !theirs.has(*id);
-        let is_floor = |target: &Target| matches!(target.kind, SelectorKind::Site | SelectorKind::All);
         let has_forgotten = self.forgotten.iter().any(|id| lacks(&id));
         let mut entries = Vec::new();
         let mut floors = Vec::new();
         for (&target, mark) in self.marks.iter() {
             entries.extend(mark.ids.iter().copied().filter(lacks).map(|id| Entry { id, target }));
-            if has_forgotten && is_floor(&target) {
+            if has_forgotten && (is_floor(target.kind) || mark.is_crowded()) {
                 floors.extend(mark.ids.last().map(|&id| Entry { id, target }));
             }
         }

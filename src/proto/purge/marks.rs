@@ -13,10 +13,10 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// Targets that a log keeps apart: some 8 MiB of memory at most. Beyond it the oldest become floors.
 pub const MARKS_MAX: usize = 65_536;
-/// Sites whose last purge of a tag is kept apart from that of all others.
+/// Sites that are kept apart. Beyond it floors of the oldest become one of all sites.
 const SITES_MAX: usize = 4096;
-/// Issuers of purges of one target that are kept apart; beyond it the oldest count as forgotten.
-const IDS_MAX: usize = 8;
+/// Issuers of purges of one target that are kept apart; beyond it the oldest count as forgotten, and the mark is as a floor is.
+const IDS_MAX: usize = 16;
 
 /// What is judged.
 #[derive(Clone, Copy, Debug)]
@@ -57,21 +57,19 @@ impl Tags {
                     .for_each(&mut each);
             }
         }
-        for name in ["cache-tag", "cache-groups"] {
-            for value in fields.get_all(name) {
-                let tags = value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
-                let tags = tags.map(|tag| if name == "cache-groups" { unquoted(tag) } else { tag });
-                tags.filter(|tag| !tag.is_empty()).for_each(&mut each);
-            }
+        for value in fields.get_all("cache-tag") {
+            let tags = value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+            tags.filter(|tag| !tag.is_empty()).for_each(&mut each);
+        }
+        for value in fields.get_all("cache-groups") {
+            quoted(value.as_bytes()).for_each(&mut each);
         }
     }
 }
 
-/// A string of a structured field without quotes and parameters.
-fn unquoted(item: &[u8]) -> &[u8] {
-    let Some(rest) = item.strip_prefix(b"\"") else { return item };
-    let end = rest.iter().position(|byte| *byte == b'"').unwrap_or(rest.len());
-    &rest[..end]
+/// What stands in quotes. A backslash within is taken for itself: groups whose names need one cannot be named.
+fn quoted(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    list.split(|byte| *byte == b'"').skip(1).step_by(2).filter(|group| !group.is_empty())
 }
 
 /// The last purges of one target.
@@ -85,17 +83,30 @@ pub(super) struct Mark {
     pub(super) ids: SmallVec<[PurgeId; 1]>,
 }
 
+impl Mark {
+    /// Whether purges of its target may have been forgotten.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.ids.len() >= IDS_MAX
+    }
+}
+
 /// All of them.
 #[derive(Debug, Default)]
 pub(super) struct Marks {
     by_target: HashMap<Target, Mark>,
-    /// By position, the oldest first; one whose mark has another position by now is void. Those of
-    /// [`SelectorKind::All`] are not in it: they are never too many.
+    /// By position, the oldest first; one whose mark has another position by now is void. Those of whole sites are not in it.
     order: VecDeque<(PurgePosition, Target)>,
+    /// Marks of whole sites.
+    sites: usize,
     /// How many prefixes have each length.
     lengths: BTreeMap<u16, u32>,
     /// The last purge of any tag, of each site.
     tags: HashMap<SiteId, PurgePosition>,
+}
+
+/// Whether targets of this kind are floors: of all that is of a site, or of everything.
+pub(super) const fn is_floor(kind: SelectorKind) -> bool {
+    matches!(kind, SelectorKind::Site | SelectorKind::All)
 }
 
 impl Marks {
@@ -116,6 +127,7 @@ impl Marks {
         forgotten: &mut Coverage,
     ) {
         let mark = self.by_target.entry(target).or_insert_with(|| {
+            self.sites += usize::from(target.kind == SelectorKind::Site);
             if target.kind == SelectorKind::Prefix {
                 *self.lengths.entry(target.length).or_default() += 1;
             }
@@ -128,10 +140,8 @@ impl Marks {
         }
         if position > mark.position {
             (mark.position, mark.at) = (position, at);
-            if target.kind != SelectorKind::All {
-                // At the end, but for a floor.
-                let place = self.order.partition_point(|(other, _)| *other <= position);
-                self.order.insert(place, (position, target));
+            if !is_floor(target.kind) {
+                self.order.push_back((position, target));
             }
         }
         if target.kind == SelectorKind::Tag {
@@ -152,28 +162,37 @@ impl Marks {
         }
     }
 
-    /// Makes a floor of the oldest mark until they are at most `max`. Says how many it were.
+    /// Makes floors of the oldest marks until there are at most `max`, or only floors. Says how many it were.
     pub(super) fn fold(&mut self, max: usize, forgotten: &mut Coverage) -> usize {
         let mut folded = 0;
         while self.by_target.len() > max {
             let Some((position, target)) = self.order.pop_front() else { break };
-            if self.by_target.get(&target).is_none_or(|mark| mark.position != position) {
-                continue;
+            if self.by_target.get(&target).is_some_and(|mark| mark.position == position) {
+                self.fold_into(target, target.site, forgotten);
+                folded += 1;
             }
-            let Some(mark) = self.remove(&target) else { continue };
-            let wider = if target.kind == SelectorKind::Site { SiteId::ALL } else { target.site };
-            let floor = Target::site(target.mode, wider);
-            for id in mark.ids {
-                forgotten.add(id);
-                self.set(floor, id, (mark.position, mark.at), forgotten);
-            }
+        }
+        while self.sites > SITES_MAX {
+            let sites = self.by_target.iter().filter(|(target, _)| target.kind == SelectorKind::Site);
+            let Some((&oldest, _)) = sites.min_by_key(|(_, mark)| mark.position) else { break };
+            self.fold_into(oldest, SiteId::ALL, forgotten);
             folded += 1;
         }
         folded
     }
 
+    /// Replaces the mark of `target` by one of all of `site`.
+    fn fold_into(&mut self, target: Target, site: SiteId, forgotten: &mut Coverage) {
+        let Some(mark) = self.remove(&target) else { return };
+        for id in mark.ids {
+            forgotten.add(id);
+            self.set(Target::site(target.mode, site), id, (mark.position, mark.at), forgotten);
+        }
+    }
+
     fn remove(&mut self, target: &Target) -> Option<Mark> {
         let mark = self.by_target.remove(target)?;
+        self.sites -= usize::from(target.kind == SelectorKind::Site);
         if target.kind == SelectorKind::Prefix
             && let Some(count) = self.lengths.get_mut(&target.length)
         {

@@ -1,0 +1,28 @@
+//! When a node has taken its place in the fleet, so that it costs the origin no more than the others do.
+
+use super::node::Node;
+use super::report::wanted;
+use std::time::Duration;
+
+/// Between two looks: what is looked at changes in several places and has no event in common.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Ends when this node has a certificate, as an edge a session with each live superpeer and with one at least, and as a
+/// superpeer a directory that is not warming. Without any superpeer it never ends: the caller bounds it.
+pub(super) async fn settled(node: &Node) {
+    while !is_settled(node) {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+fn is_settled(node: &Node) -> bool {
+    let is_warming = |service: &super::directory::Service| service.stats(node.clock.mono()).1;
+    node.links.is_certified()
+        && (!node.me.roles.edge || tells_all_superpeers(node))
+        && !node.directory.as_ref().is_some_and(is_warming)
+}
+
+fn tells_all_superpeers(node: &Node) -> bool {
+    let mut superpeers = wanted(node).peekable();
+    superpeers.peek().is_some() && superpeers.all(|superpeer| node.sessions.get(superpeer).is_some())
+}
