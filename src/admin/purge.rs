@@ -4,11 +4,11 @@ use super::api::{ANSWER_TIMEOUT, Api, late};
 use super::listen::Peer;
 use super::problem::Problem;
 use crate::proto::purge::{Mode, Wanted};
+use axum::Json;
 use axum::body::to_bytes;
 use axum::extract::{Extension, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::Json;
 use serde::Deserialize;
 use serde_json::Value;
 use std::future::Future;
@@ -107,7 +107,12 @@ pub(super) async fn purge(
     let asked = read(request).await?;
     if asked.site.is_some() && asked.tags.is_empty() {
         let detail = "`site` says of which site the tags are, and there are none";
-        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "bad_selector", detail, "all of a site is in `sites`"));
+        return Err(Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "bad_selector",
+            detail,
+            "all of a site is in `sites`",
+        ));
     }
     let wait = asked.wait_ms.map(Duration::from_millis);
     if wait.is_some_and(|wait| wait > api.hooks.purge_wait_max) {
@@ -139,7 +144,12 @@ async fn read(request: Request) -> Result<Asked, Problem> {
         while let Some(cause) = source {
             if cause.is::<http_body_util::LengthLimitError>() {
                 let detail = format!("more than {BODY_BYTES_MAX} bytes");
-                return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail, "ask in several calls");
+                return Problem::new(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    "too_large",
+                    detail,
+                    "ask in several calls",
+                );
             }
             source = cause.source();
         }

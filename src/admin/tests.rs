@@ -1,8 +1,8 @@
 use super::*;
 use crate::clock::Clock;
 use crate::config::model::Admin;
-use crate::proto::purge::{Mode, Wanted};
 use crate::net::{Accept, Listener, NetFuture, Stream, Tcp, Transport};
+use crate::proto::purge::{Mode, Wanted};
 use crate::task::Spawner;
 use crate::telemetry::{Metrics, Vocabulary};
 use serde_json::{Value, json};

@@ -92,7 +92,8 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(EXIT_USAGE));
     }
     let mut call = call(args, &args.urls);
-    let others = [("prefixes", &args.prefixes), ("tags", &args.tags), ("hosts", &args.hosts), ("sites", &args.sites)];
+    let others =
+        [("prefixes", &args.prefixes), ("tags", &args.tags), ("hosts", &args.hosts), ("sites", &args.sites)];
     for (key, selectors) in others {
         call[key] = json!(selectors);
     }
@@ -165,8 +166,10 @@ fn told(answer: &Value, what: &str, verbose: bool) -> Vec<String> {
     let (applied, live) = (&answer["applied"], &answer["live"]);
     let done = if answer["mode"] == "soft" { "made stale" } else { "purged" };
     let id = text(&answer["id"]);
-    let mut lines =
-        vec![format!("{done} {what} · id {id} · applied {applied}/{live} live in {}", millis(&answer["millis"]))];
+    let mut lines = vec![format!(
+        "{done} {what} · id {id} · applied {applied}/{live} live in {}",
+        millis(&answer["millis"])
+    )];
     if verbose || answer["complete"] != true {
         for node in answer["nodes"].as_array().into_iter().flatten() {
             let became = if node["applied"] == true {
@@ -202,7 +205,8 @@ fn from_file(args: &Args, path: &Path) -> anyhow::Result<ExitCode> {
     let mut progress = Progress { bar: None, begun: Clock::system().mono(), bytes };
     let (mut urls, mut complete, mut nodes) = (0, true, Value::Null);
     loop {
-        let batch = list.batch().with_context(|| format!("{} URLs of {} were purged", urls, path.display()))?;
+        let batch =
+            list.batch().with_context(|| format!("{} URLs of {} were purged", urls, path.display()))?;
         if batch.is_empty() {
             break;
         }
@@ -223,7 +227,9 @@ fn from_file(args: &Args, path: &Path) -> anyhow::Result<ExitCode> {
         let time = humantime::format_duration(Duration::from_millis(progress.elapsed().as_millis() as u64));
         print_line(&format!("{done} {} in {time}", counted(urls, "url")))?;
         if !complete {
-            told(&nodes, "the last that is not everywhere", true).iter().try_for_each(|line| print_line(line))?;
+            told(&nodes, "the last that is not everywhere", true)
+                .iter()
+                .try_for_each(|line| print_line(line))?;
         }
     }
     Ok(exit(complete))
@@ -259,7 +265,9 @@ impl<R: BufRead> List<R> {
     fn batch(&mut self) -> anyhow::Result<Vec<String>> {
         let (mut batch, mut bytes) = (Vec::new(), 0);
         while batch.len() < SELECTORS_MAX {
-            let Some(url) = self.ahead.take().map_or_else(|| self.next(), |url| Ok(Some(url)))? else { break };
+            let Some(url) = self.ahead.take().map_or_else(|| self.next(), |url| Ok(Some(url)))? else {
+                break;
+            };
             bytes += url.len();
             if bytes > CALL_BYTES_MAX && !batch.is_empty() {
                 self.ahead = Some(url);
@@ -307,8 +315,11 @@ impl Progress {
     fn at(&mut self, urls: usize, read: u64) {
         if self.bar.is_none() && self.elapsed() > QUIET {
             let bar = self.bytes.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
-            let shape = if self.bytes.is_some() { "{bar:40} {percent}% {msg} {eta} left" } else { "{spinner} {msg}" };
-            bar.set_style(ProgressStyle::with_template(shape).unwrap_or_else(|_wrong| ProgressStyle::default_bar()));
+            let shape =
+                if self.bytes.is_some() { "{bar:40} {percent}% {msg} {eta} left" } else { "{spinner} {msg}" };
+            bar.set_style(
+                ProgressStyle::with_template(shape).unwrap_or_else(|_wrong| ProgressStyle::default_bar()),
+            );
             self.bar = Some(bar);
         }
         if let Some(bar) = &self.bar {

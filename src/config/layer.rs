@@ -226,7 +226,9 @@ fn check_alone(entry: &(String, Node)) -> Vec<Mistake> {
 
 fn complete_site(site: &mut Node, index: usize, defaults: &Node, rule_defaults: &Node) {
     fill(site, defaults);
-    if let (Some(purge), Some(defaults)) = (site.entries_mut().and_then(|site| site.get_mut("purge")), defaults.at("purge")) {
+    if let (Some(purge), Some(defaults)) =
+        (site.entries_mut().and_then(|site| site.get_mut("purge")), defaults.at("purge"))
+    {
         fill(purge, defaults);
     }
     let is_in_file = matches!(site.source, Source::File { .. });

@@ -51,19 +51,28 @@ mod tests {
 
     const TWENTY: Rate = Rate { units: NonZeroU32::new(20).unwrap(), per: Duration::from_secs(1) };
 
+    #[expect(clippy::disallowed_methods, reason = "an arbitrary start for virtual time")]
+    fn begin() -> Instant {
+        Instant::now()
+    }
+
     #[test]
     fn a_burst_is_granted_and_then_so_much_in_each_period() {
-        let (mut bucket, begun) = (Bucket::default(), Instant::now());
+        let (mut bucket, begun) = (Bucket::default(), begin());
         let mut granted = |at: Duration| bucket.take(1, TWENTY, 100, begun + at).is_ok();
         assert_eq!((0..150).filter(|_| granted(Duration::ZERO)).count(), 100);
         let second = (0..1000).filter(|turn| granted(Duration::from_millis(turn + 1))).count();
         assert_eq!(second, 20);
-        assert_eq!((0..150).filter(|_| granted(Duration::from_secs(60))).count(), 100, "full again, not fuller");
+        assert_eq!(
+            (0..150).filter(|_| granted(Duration::from_secs(60))).count(),
+            100,
+            "full again, not fuller"
+        );
     }
 
     #[test]
     fn who_waits_as_long_as_told_is_granted() {
-        let (mut bucket, now) = (Bucket::default(), Instant::now());
+        let (mut bucket, now) = (Bucket::default(), begin());
         assert_eq!(bucket.take(11, TWENTY, 11, now), Ok(()));
         let wait = bucket.take(3, TWENTY, 11, now).expect_err("nothing is left");
         assert_eq!(wait, Duration::from_millis(150));
@@ -75,7 +84,7 @@ mod tests {
         /// Whatever is asked when, no more is granted than the burst and what came back since.
         #[test]
         fn no_more_is_granted_than_allowed(asked in prop::collection::vec((0_u64..300, 1_u32..12), 1..200)) {
-            let (mut bucket, begun) = (Bucket::default(), Instant::now());
+            let (mut bucket, begun) = (Bucket::default(), begin());
             let (mut at, mut granted) = (Duration::ZERO, 0_u64);
             for (pause, cost) in asked {
                 at += Duration::from_millis(pause);

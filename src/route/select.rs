@@ -120,7 +120,8 @@ impl Router {
     /// Resolved as a client's GET would be, also by the query filter of the rule for its path.
     fn url(&self, url: &str) -> Result<Selector, Unselectable> {
         let Written { scheme, authority, target } = parts(url)?;
-        let uri: Uri = with_path(target).parse().map_err(|_invalid| Unselectable::Refused(Refusal::BadTarget))?;
+        let uri: Uri =
+            with_path(target).parse().map_err(|_invalid| Unselectable::Refused(Refusal::BadTarget))?;
         let host = HeaderValue::from_str(authority).map_err(|_invalid| Unselectable::BadHost)?;
         let headers = HeaderMap::from_iter([(HOST, host)]);
         let head = Head {
@@ -278,7 +279,11 @@ origins = [\"http://127.0.0.1:1\"]
     #[test]
     fn a_prefix_is_not_filtered_and_may_end_in_a_star() {
         let of = |path: &str| {
-            Ok(Selector::Prefix { site: "shop".to_owned(), host: "shop.example".to_owned(), path: path.to_owned() })
+            Ok(Selector::Prefix {
+                site: "shop".to_owned(),
+                host: "shop.example".to_owned(),
+                path: path.to_owned(),
+            })
         };
         for (written, path) in [
             ("https://shop.example/blog/", "/blog/"),
@@ -297,7 +302,8 @@ origins = [\"http://127.0.0.1:1\"]
     fn hosts_sites_and_tags_are_those_that_can_be() {
         let selector = |wanted| sites().selector(&wanted);
         let host = |text: &str| selector(Wanted::Host(text.to_owned()));
-        let found = |site: &str, host: &str| Ok(Selector::Host { site: site.to_owned(), host: host.to_owned() });
+        let found =
+            |site: &str, host: &str| Ok(Selector::Host { site: site.to_owned(), host: host.to_owned() });
         assert_eq!(host("WWW.shop.example"), found("shop", "www.shop.example"));
         assert_eq!(host("blog.example:443"), found("blog.example", "blog.example"));
         assert_eq!(host("*.shop.example"), Err(Unselectable::BadHost));
@@ -311,7 +317,10 @@ origins = [\"http://127.0.0.1:1\"]
             selector(Wanted::Tag { site: site.map(str::to_owned), tag: tag.to_owned() })
         };
         assert_eq!(tag(None, "a"), Ok(Selector::Tag { site: None, tag: "a".to_owned() }));
-        assert_eq!(tag(Some("blog.example"), "a").map(|found| found.to_string()), Ok("tag a of blog.example".to_owned()));
+        assert_eq!(
+            tag(Some("blog.example"), "a").map(|found| found.to_string()),
+            Ok("tag a of blog.example".to_owned())
+        );
         assert_eq!(tag(Some("x"), "a"), Err(Unselectable::UnknownSite("x".to_owned())));
         assert_eq!(tag(None, "a b"), Err(Unselectable::Tag(BadTag::Separator)));
     }
@@ -337,7 +346,10 @@ origins = [\"http://127.0.0.1:1\"]
         let long = format!("shop.example/{}", "a".repeat(10_000));
         assert!(urls(&[&long]).is_err_and(|error| error.ends_with("refused: request target too long")));
         assert!(urls(&[]).is_err_and(|error| error.starts_with("nothing is named")));
-        assert!(urls(&["shop.example/"; SELECTORS_MAX + 1]).is_err_and(|error| error.starts_with("1001 selectors")));
+        assert!(
+            urls(&["shop.example/"; SELECTORS_MAX + 1])
+                .is_err_and(|error| error.starts_with("1001 selectors"))
+        );
     }
 
     proptest! {

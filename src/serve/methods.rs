@@ -51,11 +51,7 @@ pub(super) async fn answer(exchange: Exchange, request: Request<Body>) -> Answer
     reply.into_answer(exchange)
 }
 
-async fn carry_out(
-    exchange: &Exchange,
-    head: &Parts,
-    by: By,
-) -> Result<Result<Done, NotDone>, Refused> {
+async fn carry_out(exchange: &Exchange, head: &Parts, by: By) -> Result<Result<Done, NotDone>, Refused> {
     check(exchange, &head.headers).await?;
     let routed = &exchange.routed;
     let told = Told::read(&head.method, routed.host_str(), path_of(&head.uri), &head.headers);

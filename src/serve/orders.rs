@@ -219,8 +219,10 @@ impl Node {
     async fn carry_out(&self, order: &Order) -> Result<Done, NotDone> {
         let snapshot = self.snapshot.load_full();
         let limits = snapshot.config.purge;
-        let cost = u32::try_from(1 + order.wanted.len() / SELECTORS_PER_COST).unwrap_or(u32::MAX).min(limits.burst);
-        let taken = self.orders.buckets.lock().orders.take(cost, limits.rate, limits.burst, self.clock.mono());
+        let cost =
+            u32::try_from(1 + order.wanted.len() / SELECTORS_PER_COST).unwrap_or(u32::MAX).min(limits.burst);
+        let taken =
+            self.orders.buckets.lock().orders.take(cost, limits.rate, limits.burst, self.clock.mono());
         taken.map_err(|after| NotDone::Limited { after })?;
         let place = self.orders.places.try_acquire();
         let _place = place.map_err(|_full| NotDone::Limited { after: BUSY_PAUSE })?;
@@ -327,4 +329,3 @@ fn shown(wanted: &Wanted) -> String {
 fn millis(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e6).round() / 1e3
 }
-

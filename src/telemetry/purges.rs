@@ -80,7 +80,11 @@ impl PurgeMetrics {
             applied: SelectorKind::ALL.iter().map(by_mode).collect(),
             requests: PerLabel::new(|outcome| requests.child([outcome])),
             open: registry
-                .gauges("shoal_purge_requests_open", "Purges that were asked of this node and are not answered yet.", [])
+                .gauges(
+                    "shoal_purge_requests_open",
+                    "Purges that were asked of this node and are not answered yet.",
+                    [],
+                )
                 .child([]),
             spread: spread.child([]),
             missed: counter(

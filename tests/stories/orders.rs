@@ -47,7 +47,9 @@ async fn without_the_setting_purges_are_requests_like_any_other() {
     for method in ["PURGE", "BAN", "PURGEKEYS"] {
         node.ask(method, "/x", &["xkey: a"]).await.assert_is(200, "of the origin");
     }
-    node.ask("POST", "/service/a/purge", &["Fastly-Key: k", "Surrogate-Key: a"]).await.assert_is(200, "of the origin");
+    node.ask("POST", "/service/a/purge", &["Fastly-Key: k", "Surrogate-Key: a"])
+        .await
+        .assert_is(200, "of the origin");
     assert_eq!((origin.count_all(), done(&node).len()), (4, 0));
 }
 
@@ -56,7 +58,9 @@ async fn who_shows_the_token_may_purge_and_nobody_else_and_nothing_reaches_the_o
     let (origin, (_folder, purge)) = (Origin::start().await, token(""));
     let node = Node::with(&origin, &purge).await;
     let long = format!("X-Purge-Token: secret{}", "x".repeat(100));
-    for wrong in ["X-Purge-Token: secre", "X-Purge-Token: ", &long, "Authorization: Basic secret", "X-Other: secret"] {
+    for wrong in
+        ["X-Purge-Token: secre", "X-Purge-Token: ", &long, "Authorization: Basic secret", "X-Other: secret"]
+    {
         let refused = node.ask("PURGE", "/x", &[wrong]).await;
         assert_eq!((refused.status, json(&refused)["code"].as_str()), (403, Some("forbidden")), "{wrong}");
     }
@@ -70,14 +74,20 @@ async fn who_shows_the_token_may_purge_and_nobody_else_and_nothing_reaches_the_o
         assert_eq!((&told["mode"], &told["applied"], &told["live"]), (&"hard".into(), &1.into(), &1.into()));
         assert_eq!((&told["complete"], &told["selectors"]), (&true.into(), &1.into()));
         assert_eq!((&told["nodes"][0]["name"], &told["nodes"][0]["applied"]), (&"edge".into(), &true.into()));
-        assert!(told["id"].as_str().is_some_and(|id| id.contains('-')) && told["millis"].as_f64() > Some(0.0));
+        assert!(
+            told["id"].as_str().is_some_and(|id| id.contains('-')) && told["millis"].as_f64() > Some(0.0)
+        );
     }
     assert_eq!(counted(&node, "complete"), 3.0);
     assert_eq!(done(&node)[0], ("hard".to_owned(), vec![format!("url http://{HOST}/x?y=z")]));
     let by = node.assembly.node.past_orders()["purges"][0]["by"].clone();
-    assert_eq!((&by["way"], &by["token"], &by["from"]), (&"method".into(), &"cms.token".into(), &"127.0.0.1".into()));
+    assert_eq!(
+        (&by["way"], &by["token"], &by["from"]),
+        (&"method".into(), &"cms.token".into(), &"127.0.0.1".into())
+    );
     assert_eq!(origin.count_all(), 0);
-    let verdict = |name: &str| node.metric(&format!("shoal_requests_total{{site=\"default\",verdict=\"{name}\""));
+    let verdict =
+        |name: &str| node.metric(&format!("shoal_requests_total{{site=\"default\",verdict=\"{name}\""));
     assert_eq!((verdict("purge"), verdict("refused"), verdict("pass")), (3.0, 5.0, 0.0));
 }
 
@@ -99,7 +109,11 @@ async fn networks_are_those_of_the_client_as_trusted_peers_tell_it() {
     assert_eq!(near.ask("PURGE", "/x", &[]).await.status, 200);
     let far = Node::with(&origin, &site("10.0.0.0/8")).await;
     assert_eq!(far.ask("PURGE", "/x", &[]).await.status, 403);
-    assert_eq!(far.ask("PURGE", "/x", &["X-Forwarded-For: 10.1.1.1"]).await.status, 403, "anybody can say so");
+    assert_eq!(
+        far.ask("PURGE", "/x", &["X-Forwarded-For: 10.1.1.1"]).await.status,
+        403,
+        "anybody can say so"
+    );
 
     let toml = crate::common::node::toml(origin.at, &site("10.0.0.0/8"));
     let behind = Node::of(&format!("trusted_networks = [\"127.0.0.0/8\"]\n{toml}")).await;
@@ -237,7 +251,8 @@ async fn the_command_purges_and_says_what_became_of_it() {
     let output = shoal(at, &["--tag", "a", "--tag", "b", "--of", "shop", "--soft", "-v"]).await;
     let told = text(&output.stdout);
     assert!(told.starts_with("made stale 2 tags · id ") && told.contains("\n  edge  applied in "), "{told}");
-    let more = ["--prefix", "site.test/blog/*", "--host", "site.test", "--site", "shop", "--all", "--yes", "--json"];
+    let more =
+        ["--prefix", "site.test/blog/*", "--host", "site.test", "--site", "shop", "--all", "--yes", "--json"];
     let output = shoal(at, &more).await;
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&answer["selectors"], &answer["complete"]), (&4.into(), &true.into()));
@@ -246,7 +261,10 @@ async fn the_command_purges_and_says_what_became_of_it() {
     let lines: Vec<&str> = listed.lines().collect();
     assert!(lines[0].starts_with("log: 8 of 65536 targets, position 3, 1 issuers, in sync"), "{listed}");
     assert_eq!(lines.len(), 4, "{listed}");
-    assert!(lines[2].contains("soft tag a of shop, tag b of shop  by cli from 127.0.0.1  applied 1/1 in "), "{listed}");
+    assert!(
+        lines[2].contains("soft tag a of shop, tag b of shop  by cli from 127.0.0.1  applied 1/1 in "),
+        "{listed}"
+    );
     let json: Value = serde_json::from_slice(&shoal(at, &["--list", "--json"]).await.stdout).unwrap();
     assert_eq!(json["purges"].as_array().map(Vec::len), Some(3));
 }
@@ -261,7 +279,12 @@ async fn the_command_says_what_is_wrong_and_purges_nothing() {
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", text(&output.stderr));
         assert!(text(&output.stderr).contains(why), "{arguments:?}: {}", text(&output.stderr));
     };
-    fails(&["site.test/x", "ftp://site.test/"], 1, "nothing was purged: url 1 (ftp://site.test/): the scheme").await;
+    fails(
+        &["site.test/x", "ftp://site.test/"],
+        1,
+        "nothing was purged: url 1 (ftp://site.test/): the scheme",
+    )
+    .await;
     fails(&["--site", "other"], 1, "no site is named other").await;
     fails(&["--tag", "a,b"], 1, "a tag has no spaces, commas").await;
     fails(&["site.test/x", "--wait", "26s"], 1, "wait_ms: at most 25000").await;
@@ -287,11 +310,19 @@ async fn a_list_is_purged_in_as_many_calls_as_it_takes() {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     assert!(text(&output.stdout).starts_with("purged 2500 urls in "), "{}", text(&output.stdout));
     let output = shoal_with(at, &["--from-file", "-", "--json"], &urls).await;
-    let calls: Vec<Value> = text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(calls.iter().map(|call| call["selectors"].as_u64().unwrap()).collect::<Vec<_>>(), [1000, 1000, 500]);
+    let calls: Vec<Value> =
+        text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(
+        calls.iter().map(|call| call["selectors"].as_u64().unwrap()).collect::<Vec<_>>(),
+        [1000, 1000, 500]
+    );
     let output = shoal_with(at, &["--from-file", "-"], &format!("{urls}nobody\n/x\n")).await;
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("2000 URLs were purged, and then: nothing was purged: url 501 (/x)"), "{}", text(&output.stderr));
+    assert!(
+        text(&output.stderr).contains("2000 URLs were purged, and then: nothing was purged: url 501 (/x)"),
+        "{}",
+        text(&output.stderr)
+    );
 }
 
 #[tokio::test]
@@ -299,8 +330,11 @@ async fn each_purge_is_a_line_of_the_audit_log_whatever_became_of_it() {
     let (origin, folder) = (Origin::start().await, tempfile::tempdir().unwrap());
     let (node, log) = admin(&origin, folder.path()).await;
     let at = node.door("admin");
-    let output = shoal(at, &["site.test/a\\u{1b}", "site.test/b", "site.test/c", "site.test/d", "--soft", "--json"]).await;
-    let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output.stderr)));
+    let output =
+        shoal(at, &["site.test/a\\u{1b}", "site.test/b", "site.test/c", "site.test/d", "--soft", "--json"])
+            .await;
+    let answer: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output.stderr)));
     shoal(at, &["nobody"]).await;
     shoal(at, &["--site", "other"]).await;
     let lines: Vec<Value> = in_time("lines in the log", async {
@@ -320,8 +354,14 @@ async fn each_purge_is_a_line_of_the_audit_log_whatever_became_of_it() {
         line["fields"].get(name).or_else(|| line.get(name)).cloned().unwrap_or(Value::Null)
     };
     assert_eq!((field(0, "action"), field(0, "outcome")), ("purge".into(), "complete".into()));
-    assert_eq!((field(0, "id"), field(0, "way"), field(0, "from")), (answer["id"].clone(), "cli".into(), "127.0.0.1".into()));
-    assert_eq!((field(0, "mode"), field(0, "selectors"), field(0, "applied")), ("soft".into(), 4.into(), 1.into()));
+    assert_eq!(
+        (field(0, "id"), field(0, "way"), field(0, "from")),
+        (answer["id"].clone(), "cli".into(), "127.0.0.1".into())
+    );
+    assert_eq!(
+        (field(0, "mode"), field(0, "selectors"), field(0, "applied")),
+        ("soft".into(), 4.into(), 1.into())
+    );
     assert_eq!(field(0, "first"), "url site.test/a\\\\u{1b}; url site.test/b; url site.test/c");
     assert!(field(0, "millis").as_f64() > Some(0.0));
     assert_eq!((field(2, "outcome"), field(2, "selectors")), ("invalid".into(), 1.into()));

@@ -108,7 +108,12 @@ impl Told {
     ///
     /// # Errors
     /// Why it is not understood.
-    pub fn read(method: &Method, host: &str, path: &str, fields: &HeaderMap) -> Result<(Mode, Self), Dialect> {
+    pub fn read(
+        method: &Method,
+        host: &str,
+        path: &str,
+        fields: &HeaderMap,
+    ) -> Result<(Mode, Self), Dialect> {
         let is_soft = fields.get("fastly-soft-purge").is_some_and(|value| value.as_bytes() != b"0")
             || fields.contains_key(SOFT_TAGS);
         let mode = if is_soft { Mode::Soft } else { Mode::Hard };
@@ -347,7 +352,9 @@ mod tests {
         ] {
             check(&format!("PURGE {path}"), &[regex], Told::Prefix(prefix.to_owned()));
         }
-        for path in ["/blog/", "/(a|b)/.*", "/[0-9]/.*", "/.*/x", "/a$", "/a|b.*", "/a+.*", "/\\d.*", "/a?b=c?.*"] {
+        for path in
+            ["/blog/", "/(a|b)/.*", "/[0-9]/.*", "/.*/x", "/a$", "/a|b.*", "/a+.*", "/\\d.*", "/a?b=c?.*"]
+        {
             check_not(&format!("PURGE {path}"), &[regex], Dialect::PathPattern);
         }
         check_not("PURGE /a", &[("x-ban-regex", "x")], Dialect::PathPattern);
@@ -357,7 +364,11 @@ mod tests {
     fn tags_come_in_the_fields_of_all_plug_ins() {
         for name in TAG_FIELDS {
             let mode = if name == SOFT_TAGS { Mode::Soft } else { Mode::Hard };
-            assert_eq!(read("PURGE /", &[(name, "a b,c , d")]), Ok((mode, tagged(&["a", "b", "c", "d"]))), "{name}");
+            assert_eq!(
+                read("PURGE /", &[(name, "a b,c , d")]),
+                Ok((mode, tagged(&["a", "b", "c", "d"]))),
+                "{name}"
+            );
         }
         check("PURGE /", &[("xkey", "a"), ("xkey", "b")], tagged(&["a", "b"]));
         check("PURGEKEYS /", &[("xkey-purge", "a")], tagged(&["a"]));
@@ -413,7 +424,9 @@ mod tests {
         let (post, mut fields) = (Method::POST, HeaderMap::new());
         assert!(!Told::is_order(&post, "/service/abc/purge", &fields), "a page of the site");
         fields.insert("fastly-key", "secret".parse().expect("a value"));
-        for path in ["/service/abc", "/service//purge", "/service/abc/purge/a/b", "/purge", "/service/abc/purge?x"] {
+        for path in
+            ["/service/abc", "/service//purge", "/service/abc/purge/a/b", "/purge", "/service/abc/purge?x"]
+        {
             assert!(!Told::is_order(&post, path, &fields), "{path}");
         }
         assert!(!Told::is_order(&Method::GET, "/service/abc/purge", &fields));
