@@ -76,6 +76,11 @@ pub struct Routed {
 }
 
 impl Routed {
+    /// The object and its key.
+    pub fn keyed(&self) -> (ObjectId, &CacheKey) {
+        (self.object, &self.key)
+    }
+
     /// What may be stored of the answer.
     pub fn policy(&self) -> &CachePolicy {
         self.applied().map_or(&self.site.policy, |rule| &rule.policy)

@@ -37,7 +37,7 @@ pub(crate) fn bench_reuse(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("reuse");
     let (request, policy) = (RequestFacts::parse(&Method::GET, &fixtures::browser()), CachePolicy::default());
     let facts = ResponseFacts::parse(StatusCode::OK, &fixtures::response());
-    let stored = Stored { facts: &facts, received: RECEIVED, initial_age: 1 };
+    let stored = Stored { facts: &facts, received: RECEIVED, initial_age: 1, purged: None, in_sync: true };
     let now = RECEIVED.plus(Duration::from_secs(600));
     assert!(matches!(semantics::reuse(&request, &stored, now, &policy), Reuse::Fresh { .. }));
     group.bench_function("fresh", |b| {

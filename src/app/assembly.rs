@@ -165,7 +165,7 @@ impl Assembly {
         let node = Arc::new(Node {
             snapshot: ArcSwap::from_pointee(Snapshot::new(config, &metrics)),
             store,
-            fills: Arc::new(FillTable::default()),
+            fills: Arc::new(FillTable::new(purges.clone())),
             known: Known::default(),
             purges,
             orders: Orders::default(),

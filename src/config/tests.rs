@@ -493,6 +493,8 @@ fn purges_by_request_are_off_and_need_a_guard() {
     assert!(on.methods && !on.expose_tags && on.networks.len() == 2);
     let on = purge("[site.purge]\nmethods = true\ntoken_file = \"/t\"\nexpose_tags = true");
     assert!(on.methods && on.expose_tags && on.token_file.is_some());
+    let exposing = site("rules = [{ path = \"/a\" }]\n[site.purge]\nexpose_tags = true").loaded().config;
+    assert!(exposing.sites[0].policy.expose_tags && exposing.sites[0].rules[0].policy.expose_tags);
     site("purge = { methods = true }").check_mistakes(&[
         "F:4:11: site[0].purge.methods: anybody could purge: give `networks`, `token_file` or both",
     ]);

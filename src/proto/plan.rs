@@ -13,7 +13,7 @@
 use crate::proto::semantics::{RequestFacts, Reuse};
 use crate::proto::verdict::{Source, Verdict};
 
-/// Most times that one request is planned anew because a fill turned out to be of another variant.
+/// Most times that one request is planned anew because a fill turned out to be of no use to it.
 /// Beyond it the request is forwarded for itself.
 pub const REPLANS_MAX: u8 = 4;
 
@@ -53,6 +53,8 @@ pub enum Miss {
     Vary,
     /// What the index named could not be read.
     Damaged,
+    /// What is stored was purged.
+    Purged,
 }
 
 /// How a fill ended, as this request sees it.
@@ -80,8 +82,7 @@ pub enum Filled {
         /// Whether its status is 500, 502, 503 or 504 (RFC 5861 §4).
         server_error: bool,
     },
-    /// The response is of another variant than this request selects, or the fill was overtaken by
-    /// an invalidation before this request joined it.
+    /// The response is of another variant than this request selects, or what was validated has been purged.
     Unfit,
     /// The origin could not be reached or did not answer.
     Failed,
@@ -126,6 +127,8 @@ pub enum FetchReason {
     VaryMiss,
     /// A stored record was damaged.
     Damaged,
+    /// What was stored was purged.
+    Purged,
     /// The stored response must be validated.
     Revalidate,
     /// Stale-while-revalidate: a refresh behind a delivered response.
@@ -146,10 +149,11 @@ pub enum FetchReason {
 
 impl FetchReason {
     /// All reasons, in the order of their metrics.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Miss,
         Self::VaryMiss,
         Self::Damaged,
+        Self::Purged,
         Self::Revalidate,
         Self::Refresh,
         Self::Range,
@@ -161,10 +165,11 @@ impl FetchReason {
     ];
 
     /// The names of all reasons, in the same order.
-    pub const NAMES: [&'static str; 11] = [
+    pub const NAMES: [&'static str; 12] = [
         "miss",
         "vary_miss",
         "damaged",
+        "purged",
         "revalidate",
         "refresh",
         "range",
@@ -228,6 +233,7 @@ fn fetch(facts: &Facts, miss: Miss) -> Step {
         Miss::Uri => FetchReason::Miss,
         Miss::Vary => FetchReason::VaryMiss,
         Miss::Damaged => FetchReason::Damaged,
+        Miss::Purged => FetchReason::Purged,
     };
     if facts.head {
         Step::Fetch(How::Forward, FetchReason::Head)

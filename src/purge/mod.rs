@@ -148,11 +148,13 @@ impl Purges {
     }
 
     /// How many times purges were applied. One atomic load.
+    #[inline]
     pub fn position(&self) -> PurgePosition {
         PurgePosition(self.0.position.load(Ordering::Acquire))
     }
 
     /// What purges make of a stored response. One comparison if none was applied since it was last asked.
+    #[inline]
     pub fn judge(&self, head: &Head) -> Judgement {
         let now = self.position();
         if head.position.get() >= now { Judgement::Clear } else { self.judge_anew(head) }
@@ -171,9 +173,14 @@ impl Purges {
         judgement
     }
 
+    /// What purges that were applied after `since` make of what is being fetched.
+    pub fn judge_since(&self, subject: &Subject<'_>, since: PurgePosition) -> Judgement {
+        if since >= self.position() { Judgement::Clear } else { self.0.log.read().judge(subject, since) }
+    }
+
     /// Whether a purge that was applied after `since` may select what is being fetched.
     pub fn overtakes(&self, subject: &Subject<'_>, since: PurgePosition) -> bool {
-        since < self.position() && self.0.log.read().judge(subject, since) != Judgement::Clear
+        self.judge_since(subject, since) != Judgement::Clear
     }
 
     /// Issues a purge of this node: numbered, durable, and applied here when this returns. Goes on if the caller goes.
@@ -241,6 +248,7 @@ impl Purges {
 
     /// Whether this node knows of all purges of its fleet, but for those of the last [`SYNC_HORIZON`]. If not, nothing stored
     /// is to be served without asking the origin.
+    #[inline]
     pub fn in_sync(&self, now: Instant) -> bool {
         let until = self.0.synced_until.load(Ordering::Acquire);
         until == u64::MAX || self.millis(now) < until

@@ -2,6 +2,7 @@
 
 use super::lead::{Asking, Reach};
 use super::{Cached, pass};
+use crate::proto::object::PurgePosition;
 use crate::proto::plan::FetchReason;
 use crate::proto::semantics;
 use http::{Method, Request};
@@ -9,8 +10,9 @@ use std::sync::Arc;
 
 impl Cached {
     /// What the leader of a fill for this request is told. A site or rule that does not share keeps its fills, and what
-    /// they bring, on this node.
-    pub(super) fn asking(&self, reason: FetchReason, reach: Reach) -> Asking {
+    /// they bring, on this node. `position` is that of the fill: no purge up to it has any say in what comes, so what it
+    /// selects is not validated.
+    pub(super) fn asking(&self, reason: FetchReason, reach: Reach, position: PurgePosition) -> Asking {
         let exchange = &self.exchange;
         let reach = if exchange.routed.peers() { reach } else { Reach::Off };
         Asking {
@@ -22,9 +24,10 @@ impl Cached {
             request: exchange.facts,
             selecting: self.headers.clone(),
             forward: self.forward_head(true),
-            stale: self.found.as_ref().map(|(hit, _)| hit.clone()),
+            stale: self.found.as_ref().map(|(hit, _)| hit.clone()).filter(|hit| !exchange.is_purged(hit)),
             reason,
             reach,
+            position,
         }
     }
 

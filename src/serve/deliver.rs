@@ -8,7 +8,8 @@ use crate::config::model::{OriginServer, Site};
 use crate::origin::{FetchError, Fetched};
 use crate::proto::plan::FetchReason;
 use crate::proto::semantics::{
-    self, Boundary, CacheStatus, Condition, FwdReason, Multipart, NotStorable, Ranges, Reuse, Validators,
+    self, Boundary, CacheStatus, Condition, FwdReason, Multipart, NotStorable, Ranges, ResponseFacts, Reuse,
+    ValidateReason, Validators,
 };
 use crate::proto::verdict::Verdict;
 use crate::route::{PassReason, Refusal};
@@ -140,7 +141,7 @@ impl Cached {
         let (age, ttl) = age_and_ttl(reuse);
         let representation = Representation {
             status: hit.head.status,
-            fields: hit.head.fields(),
+            fields: self.for_client(&hit.head.facts, hit.head.fields()),
             length: hit.head.length,
             arriving: false,
         };
@@ -175,7 +176,7 @@ impl Cached {
         let age = arriving.draft.initial_age;
         let representation = Representation {
             status: arriving.draft.status,
-            fields: arriving.draft.fields.clone(),
+            fields: self.for_client(&arriving.facts, arriving.draft.fields.clone()),
             length: arriving.draft.length,
             arriving: true,
         };
@@ -222,6 +223,14 @@ impl Cached {
 
     fn failed(self, failure: Failure, verdict: Verdict) -> Answer {
         Answer { outcome: Err(failure), verdict, metrics: Some(self.exchange.metrics), notes: self.notes }
+    }
+
+    /// Stored fields without those that clients do not get.
+    fn for_client(&self, facts: &ResponseFacts, mut fields: HeaderMap) -> HeaderMap {
+        if facts.has_tags() && !self.exchange.routed.policy().expose_tags {
+            semantics::strip_tags(&mut fields);
+        }
+        fields
     }
 
     /// Evaluates conditions and ranges, and makes the head of the reply. Several ranges of a body that
@@ -312,7 +321,7 @@ impl Cached {
 
     /// Whether what is stored is fresh, so that only the request demanded to ask the origin.
     fn is_fresh(&self) -> bool {
-        matches!(self.found, Some((_, Reuse::Validate { ttl: 1.., .. })))
+        matches!(self.found, Some((_, Reuse::Validate { ttl: 1.., why, .. })) if why != ValidateReason::OutOfSync)
     }
 
     /// Why the response was not stored, which the fetch may have found out already.
@@ -364,6 +373,9 @@ pub(super) fn mark(snapshot: &Snapshot, headers: &mut HeaderMap, status: HeaderV
 pub(super) fn pass_through(exchange: &Exchange, fetched: Fetched) -> Response<Body> {
     let (mut head, body) = fetched.response.into_parts();
     semantics::strip_hop_by_hop(&mut head.headers);
+    if !exchange.routed.policy().expose_tags {
+        semantics::strip_tags(&mut head.headers);
+    }
     let body = Passing::body(body, Arc::clone(&exchange.metrics));
     let mut response = Response::new(body);
     *response.status_mut() = head.status;

@@ -1,10 +1,12 @@
 //! `explain`: why the next GET for a URL would hit or miss, with the figures behind it.
 
-use super::{Client, Node};
+use super::{Client, Gone, Node};
 use crate::body::Body;
+use crate::proto::key;
 use crate::proto::key::Scheme;
 use crate::proto::object::Head;
-use crate::proto::semantics::{self, RequestFacts, Reuse, Stored};
+use crate::proto::purge::{Judgement, Subject};
+use crate::proto::semantics::{self, RequestFacts, Reuse};
 use crate::proto::time::Wall;
 use crate::proto::verdict::Verdict;
 use crate::route::{PassReason, Routed};
@@ -33,6 +35,10 @@ pub struct Explanation {
     pub remembered_uncacheable: bool,
     /// What is stored.
     pub stored: Vec<Variant>,
+    /// How many times purges were applied here.
+    pub purge_position: u64,
+    /// Whether this node knows of all purges of its fleet; if not, all that is stored is validated before use.
+    pub in_sync: bool,
 }
 
 /// The parts of a cache key.
@@ -70,6 +76,20 @@ pub struct Variant {
     pub records: [usize; 4],
     /// The freshness arithmetic.
     pub freshness: Option<Freshness>,
+    /// What purges make of it.
+    pub purges: Judged,
+}
+
+/// What purges make of a stored version.
+#[derive(Debug, Serialize)]
+pub struct Judged {
+    /// Up to which purge position no purge selects it, as far as was looked; at first that of its fetch.
+    pub position: u64,
+    /// `clear`, `soft` (stale since a purge), `hard` (as if not stored), or `unread`: its tags are on disk, and a purge may select
+    /// one of them.
+    pub judgement: &'static str,
+    /// For how many seconds a purge has made it stale.
+    pub stale_for: Option<u64>,
 }
 
 /// `ttl = lifetime − age`, where `age = initial age + time since reception` (RFC 9111 §4.2).
@@ -108,9 +128,10 @@ impl Node {
             .resolve(&client.head_of(&request))
             .map_err(|refusal| format!("refused: {refusal} ({})", refusal.status()))?;
         let fields = request.into_parts().0.headers;
-        let now = self.clock.now().wall;
+        let (mono, now) = (self.clock.mono(), self.clock.now().wall);
+        let in_sync = self.purges.in_sync(mono);
         let uncacheable = self.known.is_uncacheable(routed.object, now);
-        let next = self.next(&routed, &fields, now, uncacheable).await;
+        let next = self.next(&routed, &fields, (now, in_sync), uncacheable).await;
         let variants = self.store.inspect(routed.object);
         Ok(Explanation {
             url: url.to_owned(),
@@ -125,11 +146,19 @@ impl Node {
             object: routed.object.to_string(),
             next,
             remembered_uncacheable: uncacheable,
-            stored: variants.iter().map(|variant| describe(variant, &routed, now)).collect(),
+            stored: variants.iter().map(|variant| self.describe(variant, &routed, now)).collect(),
+            purge_position: self.purges.position().0,
+            in_sync,
         })
     }
 
-    async fn next(&self, routed: &Routed, fields: &HeaderMap, now: Wall, uncacheable: bool) -> Next {
+    async fn next(
+        &self,
+        routed: &Routed,
+        fields: &HeaderMap,
+        (now, in_sync): (Wall, bool),
+        uncacheable: bool,
+    ) -> Next {
         if let Some(reason) = routed.pass {
             return passed(reason);
         }
@@ -148,8 +177,15 @@ impl Node {
             let verdict = if uncacheable { Verdict::Pass } else { Verdict::Origin };
             return Next { verdict: verdict.as_str(), why: why.to_owned() };
         };
-        let stored =
-            Stored { facts: &hit.head.facts, received: hit.head.received, initial_age: hit.head.initial_age };
+        let stored = match self.standing(&hit, in_sync) {
+            Ok(stored) => stored,
+            Err(Gone) => {
+                return Next {
+                    verdict: Verdict::Origin.as_str(),
+                    why: "what is stored was purged".to_owned(),
+                };
+            }
+        };
         let facts = RequestFacts::parse(&Method::GET, fields);
         match semantics::reuse(&facts, &stored, now, routed.policy()) {
             Reuse::Fresh { ttl, .. } => {
@@ -168,6 +204,48 @@ impl Node {
                 Next { verdict: Verdict::Revalidated.as_str(), why }
             }
         }
+    }
+
+    fn describe(&self, variant: &Inspected, routed: &Routed, now: Wall) -> Variant {
+        let count =
+            |is: fn(&crate::store::Whereabouts) -> bool| variant.records.iter().filter(|at| is(at)).count();
+        Variant {
+            version: variant.version.map(|version| version.to_string()),
+            vary: variant
+                .vary
+                .iter()
+                .flat_map(|vary| vary.names().iter().map(ToString::to_string).collect::<Vec<_>>())
+                .collect(),
+            length: variant.length,
+            records: [
+                variant.records.len(),
+                count(|at| at.memory),
+                count(|at| at.disk),
+                count(|at| at.queued),
+            ],
+            freshness: variant.head.as_ref().map(|head| freshness(head, routed, now)),
+            purges: self.judged(variant, routed, now),
+        }
+    }
+
+    /// What purges make of a stored version, also of one whose fields are on disk alone.
+    fn judged(&self, variant: &Inspected, routed: &Routed, now: Wall) -> Judged {
+        let (position, judgement) = match &variant.head {
+            Some(head) => (head.position.get(), Some(self.purges.judge(head))),
+            None => {
+                let since = variant.position;
+                let of = |key| self.purges.judge_since(&Subject { key, fields: None }, since);
+                let judgement = key::decode(routed.key.as_bytes()).map(of);
+                (since, judgement.filter(|judgement| *judgement == Judgement::Clear))
+            }
+        };
+        let (judgement, stale_for) = match judgement {
+            Some(Judgement::Clear) => ("clear", None),
+            Some(Judgement::Soft(at)) => ("soft", Some(now.seconds_since(at))),
+            Some(Judgement::Hard) => ("hard", None),
+            None => ("unread", None),
+        };
+        Judged { position: position.0, judgement, stale_for }
     }
 }
 
@@ -189,22 +267,6 @@ fn request_for(url: &str) -> Result<(Request<Body>, Client), String> {
     request.headers_mut().insert(HOST, host);
     let client = Client { from: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), scheme, tls_name: None };
     Ok((request, client))
-}
-
-fn describe(variant: &Inspected, routed: &Routed, now: Wall) -> Variant {
-    let count =
-        |is: fn(&crate::store::Whereabouts) -> bool| variant.records.iter().filter(|at| is(at)).count();
-    Variant {
-        version: variant.version.map(|version| version.to_string()),
-        vary: variant
-            .vary
-            .iter()
-            .flat_map(|vary| vary.names().iter().map(ToString::to_string).collect::<Vec<_>>())
-            .collect(),
-        length: variant.length,
-        records: [variant.records.len(), count(|at| at.memory), count(|at| at.disk), count(|at| at.queued)],
-        freshness: variant.head.as_ref().map(|head| freshness(head, routed, now)),
-    }
 }
 
 fn freshness(head: &Head, routed: &Routed, now: Wall) -> Freshness {

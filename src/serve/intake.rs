@@ -95,7 +95,11 @@ impl Intake {
             leave.failed();
             return leader.broken(arriving, LENGTH);
         }
-        // An invalidation from here on finds what is sealed, one before has doomed the fill.
+        if leader.is_overtaken() {
+            node.metrics.purges.fills.inc();
+        }
+        // An invalidation from here on finds what is sealed, one before has doomed the fill. A purge from here on is seen by
+        // whoever looks up what is sealed, from its position.
         if leader.is_doomed() {
             leader.complete(arriving, None);
             return leave.not_kept();

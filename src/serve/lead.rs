@@ -12,6 +12,7 @@ use crate::origin::{FetchError, Fetched};
 use crate::proto::key::{self, CacheKey, ObjectId, Pin as VersionPin};
 use crate::proto::object::{HeadDraft, PurgePosition};
 use crate::proto::plan::FetchReason;
+use crate::proto::purge::Judgement;
 use crate::proto::relay::Checker;
 use crate::proto::seek::Ground;
 use crate::proto::semantics::{
@@ -66,6 +67,8 @@ pub(super) struct Asking {
     pub reason: FetchReason,
     /// Where it is looked for.
     pub reach: Reach,
+    /// The purge position of its fill, before anybody was asked: what comes carries it.
+    pub position: PurgePosition,
 }
 
 /// Why a response may be stored, and what it varies by.
@@ -117,7 +120,13 @@ pub(super) async fn from_origin(worker: Arc<Worker>, mut asking: Asking, leader:
         }
         Ok((fetched, Classified::Refresh(hit))) => {
             let (hit, not) = refresh(&worker, &asking, &hit, fetched).await;
-            leave.validated(&asking, &hit, not, worker.node.clock.now().wall);
+            if worker.node.purges.judge(&hit.head) != Judgement::Clear {
+                // It stays what it was judged before, so nobody is sent here for it.
+                worker.node.metrics.purges.fills.inc();
+                leave.not_kept();
+            } else {
+                leave.validated(&asking, &hit, not, worker.node.clock.now().wall);
+            }
             leader.refreshed(hit);
         }
         Ok((fetched, Classified::Store(storable))) => {
@@ -270,6 +279,8 @@ pub(super) async fn renew(
     draft.fields = semantics::merge_304(&draft.fields, update);
     draft.received = received;
     draft.initial_age = age;
+    // Which purges were known of the old head says nothing of what it was given now.
+    draft.position = asking.position;
     // A site may have shared it when it was stored.
     draft.personal |= asking.reach == Reach::Off;
     let merged = ResponseFacts::parse(draft.status, &draft.fields);
@@ -302,7 +313,10 @@ async fn store(
         || key::variant(object, std::iter::empty()),
         |vary| vary.variant(object, &asking.selecting),
     );
-    let withheld = semantics::withheld_fields(&head.headers);
+    let mut withheld = semantics::withheld_fields(&head.headers);
+    if !asking.policy.expose_tags {
+        semantics::strip_tags(&mut withheld);
+    }
     let mut fields = head.headers;
     semantics::ensure_date(&mut fields, fetched.received);
     let fields = semantics::storable_fields(&fields);
@@ -318,7 +332,7 @@ async fn store(
         length,
         received: fetched.received,
         initial_age: semantics::corrected_initial_age(&facts, fetched.request_sent, fetched.received),
-        position: PurgePosition::default(),
+        position: asking.position,
         reason,
         personal: asking.reach == Reach::Off || semantics::personal(&asking.request, &facts),
     };

@@ -11,6 +11,7 @@ mod asking;
 mod body;
 mod deliver;
 mod explain;
+mod fetching;
 mod fill;
 mod intake;
 mod known;
@@ -23,6 +24,8 @@ mod post;
 mod purge;
 mod seek;
 mod supply;
+#[cfg(test)]
+mod tests;
 
 pub use deliver::{Answer, CACHE_STATUS, Failure, Notes};
 pub use fill::FillTable;
@@ -37,24 +40,22 @@ use crate::config::model::{Config, Site};
 use crate::origin::{Fetched, Origins};
 use crate::peer::Mesh;
 use crate::proto::key::{ObjectId, Scheme, VariantId};
-use crate::proto::plan::{self, Event, FetchReason, Filled, How, Miss, Step, Tier};
-use crate::proto::seek::Ground;
+use crate::proto::plan::{self, Event, Miss, Step, Tier};
+use crate::proto::purge::Judgement;
 use crate::proto::semantics::{self, RequestFacts, Reuse, Stored, VaryList};
 use crate::proto::time::{Now, Wall};
-use crate::proto::verdict::{Source, Verdict};
+use crate::proto::verdict::Verdict;
 use crate::purge::Purges;
 use crate::route::{self, PassReason, Refusal, Routed, Router};
 use crate::store::{Hit, Lookup, MissReason, Store};
 use crate::task::Spawner;
 use crate::telemetry::{Metrics, SiteMetrics};
 use arc_swap::ArcSwap;
-use fill::{Arriving, Joined, Outcome, Reader, Under, WINDOW_BYTES};
+use fill::{Arriving, Reader, WINDOW_BYTES};
 use hashbrown::HashMap;
 use http::{HeaderMap, HeaderValue, Method, Request, Version};
-use lead::Reach;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 
 /// A validated configuration with what is derived from it; swapped whole on reload.
 pub struct Snapshot {
@@ -108,7 +109,34 @@ impl Node {
             None => self.known.variant(object, fields),
         }
     }
+
+    /// What is to be judged of a stored version: purges come before freshness. `in_sync` as of now.
+    fn standing<'a>(&self, hit: &'a Hit, in_sync: bool) -> Result<Stored<'a>, Gone> {
+        let head = &hit.head;
+        let purged = match self.purges.judge(head) {
+            Judgement::Clear => None,
+            judgement => {
+                self.metrics.purges.meets.inc();
+                match judgement {
+                    Judgement::Soft(at) => Some(at),
+                    _ => return Err(Gone),
+                }
+            }
+        };
+        let (facts, received, initial_age) = (&head.facts, head.received, head.initial_age);
+        Ok(Stored { facts, received, initial_age, purged, in_sync })
+    }
+
+    /// How a stored version may be used for a request.
+    fn reuse(&self, hit: &Hit, exchange: &Exchange) -> Result<Reuse, Gone> {
+        let stored = self.standing(hit, exchange.in_sync)?;
+        Ok(semantics::reuse(&exchange.facts, &stored, exchange.now, exchange.routed.policy()))
+    }
 }
+
+/// A hard purge selects it.
+#[derive(Clone, Copy, Debug)]
+struct Gone;
 
 /// One worker: a thread with a runtime of its own.
 pub struct Worker {
@@ -163,6 +191,7 @@ impl Worker {
             routed,
             metrics,
             now: now.wall,
+            in_sync: self.node.purges.in_sync(now.mono),
         };
         if methods::is_order(&exchange.routed, &request) {
             return Box::pin(methods::answer(exchange, request)).await;
@@ -191,6 +220,8 @@ struct Exchange {
     facts: RequestFacts,
     /// The time by which freshness is judged: of the request, later of the end of a fetch.
     now: Wall,
+    /// Whether all purges of the fleet were known at that time.
+    in_sync: bool,
 }
 
 impl Exchange {
@@ -295,176 +326,31 @@ impl Cached {
             Lookup::Miss(MissReason::Vary) => Err(Miss::Vary),
         };
         match hit {
-            Ok(hit) => {
-                let tier = hit.tier;
-                let reuse = self.judge(&hit);
-                self.found = Some((hit, reuse));
-                Event::Found(tier, reuse)
-            }
-            Err(miss) => {
-                self.notes.missed = true;
-                Event::Missed(miss)
-            }
+            Ok(hit) => match self.judge(&hit) {
+                Ok(reuse) => {
+                    let tier = hit.tier;
+                    self.found = Some((hit, reuse));
+                    Event::Found(tier, reuse)
+                }
+                Err(Gone) => {
+                    store.drop_purged(&hit);
+                    // Found before, if this was planned anew.
+                    self.found = None;
+                    self.missed(Miss::Purged)
+                }
+            },
+            Err(miss) => self.missed(miss),
         }
     }
 
-    fn judge(&self, hit: &Hit) -> Reuse {
-        let head = &hit.head;
-        let stored = Stored { facts: &head.facts, received: head.received, initial_age: head.initial_age };
-        semantics::reuse(&self.exchange.facts, &stored, self.exchange.now, self.exchange.routed.policy())
+    fn missed(&mut self, miss: Miss) -> Event {
+        self.notes.missed = true;
+        Event::Missed(miss)
     }
 
-    /// Fetches, from a peer or from the origin, and waits until it is known what the answer is to this request.
-    async fn fetch(&mut self, how: How, reason: FetchReason) -> (Event, Fetching) {
-        self.replans += 1;
-        self.notes.reason = Some(reason);
-        let exchange = &self.exchange;
-        let (object, worker) = (exchange.routed.object, Arc::clone(&exchange.worker));
-        if how == How::Forward {
-            return self.forward(reason).await;
-        }
-        let joined = match how {
-            How::Join => worker.node.fills.join(object, self.variant(), || self.settled()),
-            _ => Joined::Alone,
-        };
-        let (reader, collapsed) = match joined {
-            Joined::Settled => return self.filled(Filled::Unfit, Fetching::Nothing),
-            Joined::Follow(reader) => {
-                exchange.metrics.collapsed.inc();
-                (reader, true)
-            }
-            Joined::Lead(leader, reader) => {
-                lead::start(&worker, self.asking(reason, Reach::Swarm), leader);
-                (reader, false)
-            }
-            Joined::Alone => {
-                let (leader, reader) = worker.node.fills.alone(object);
-                lead::start(&worker, self.asking(reason, Reach::Stored), leader);
-                (reader, false)
-            }
-        };
-        let outcome = reader.outcome().await;
-        self.notes.collapsed = collapsed;
-        self.outcome(outcome, reader, collapsed)
-    }
-
-    fn outcome(&mut self, outcome: Outcome, reader: Reader, collapsed: bool) -> (Event, Fetching) {
-        self.exchange.now = self.exchange.worker.node.clock.now().wall;
-        match outcome {
-            Outcome::Streaming(arriving) | Outcome::Stored(arriving, _) if !self.selects(&arriving) => {
-                self.filled(Filled::Unfit, Fetching::Nothing)
-            }
-            Outcome::Streaming(arriving) | Outcome::Stored(arriving, _) => {
-                self.notes.from_peer = arriving.source == Source::Peer;
-                let filled = Filled::Streaming { collapsed, source: arriving.source };
-                self.filled(filled, Fetching::Arriving(arriving, reader))
-            }
-            Outcome::Refreshed(hit) => {
-                // Decided, since the fill has ended.
-                let under = reader.poll_under(&Context::from_waker(Waker::noop()));
-                let in_fleet = self.exchange.worker.node.mesh.is_some();
-                self.notes.from_peer = in_fleet && under != Poll::Ready(Under::Origin);
-                let reuse = self.judge(&hit);
-                self.found = Some((hit, reuse));
-                self.filled(Filled::Refreshed { collapsed }, Fetching::Nothing)
-            }
-            Outcome::Own(fetched, server_error) => {
-                self.filled(Filled::Own { server_error }, Fetching::Own(fetched))
-            }
-            Outcome::NotStored(server_error) => {
-                self.filled(Filled::NotStored { server_error }, Fetching::Nothing)
-            }
-            Outcome::Unfit => self.filled(Filled::Unfit, Fetching::Nothing),
-            Outcome::Failed(failure) => self.filled(Filled::Failed, Fetching::Failed(failure)),
-        }
-    }
-
-    /// Sends the client's own request, conditions and range included.
-    async fn forward(&mut self, reason: FetchReason) -> (Event, Fetching) {
-        let exchange = &self.exchange;
-        let request = self.forward_head(false).map(|()| Body::Empty);
-        let (leader, reader) = exchange.worker.node.fills.alone(exchange.routed.object);
-        exchange.metrics.origin_fetches.inc(reason as usize);
-        exchange.metrics.taking.origin_fetches.of(Ground::Off).inc();
-        let fetched = match exchange.worker.origins.fetch(&exchange.site().origin, request, None).await {
-            Ok(fetched) => fetched,
-            Err(error) => {
-                exchange.metrics.origin_failures.inc(error.kind() as usize);
-                return self.filled(Filled::Failed, Fetching::Failed(Failure::Origin(error.into())));
-            }
-        };
-        if self.method != Method::GET {
-            return self.own(fetched);
-        }
-        match lead::storable(&exchange.facts, exchange.routed.policy(), &fetched.response) {
-            Ok(storable) => {
-                lead::adopt(
-                    &exchange.worker,
-                    self.asking(reason, Reach::Origin),
-                    leader,
-                    (fetched, storable),
-                );
-                let outcome = reader.outcome().await;
-                self.outcome(outcome, reader, false)
-            }
-            Err(not_storable) => {
-                let (node, routed) = (&exchange.worker.node, &exchange.routed);
-                lead::remember(
-                    node,
-                    &exchange.metrics,
-                    routed.object,
-                    not_storable,
-                    fetched.response.status(),
-                );
-                self.notes.not_stored = Some(not_storable);
-                self.own(fetched)
-            }
-        }
-    }
-
-    fn own(&self, fetched: Fetched) -> (Event, Fetching) {
-        let server_error = lead::is_server_error(fetched.response.status());
-        self.filled(Filled::Own { server_error }, Fetching::Own(Box::new(fetched)))
-    }
-
-    fn filled(&self, filled: Filled, fetching: Fetching) -> (Event, Fetching) {
-        let stale = matches!(self.found, Some((_, Reuse::Validate { if_error: true, .. })));
-        (Event::Filled { filled, stale }, fetching)
-    }
-
-    /// Whether a fresh result appeared in the store since this request looked.
-    fn settled(&self) -> bool {
-        let exchange = &self.exchange;
-        let variant = |vary: &VaryList| vary.variant(exchange.routed.object, &self.headers);
-        let key = exchange.routed.key.as_bytes();
-        match exchange.worker.node.store.lookup(exchange.routed.object, key, variant) {
-            Lookup::Memory(hit) => matches!(self.judge(&hit), Reuse::Fresh { .. }),
-            Lookup::OnDisk(_) => self.found.is_none(),
-            Lookup::Miss(_) => false,
-        }
-    }
-
-    fn variant(&self) -> VariantId {
-        self.exchange.worker.node.variant(self.exchange.routed.object, &self.headers)
-    }
-
-    /// Whether this request selects the variant that is arriving.
-    fn selects(&self, arriving: &Arriving) -> bool {
-        let object = self.exchange.routed.object;
-        arriving
-            .vary
-            .as_ref()
-            .is_none_or(|vary| vary.variant(object, &self.headers) == arriving.draft.variant)
-    }
-
-    /// Refreshes a stale object behind the response that it just gave (RFC 5861 §3).
-    fn refresh_behind(&self) {
-        let worker = &self.exchange.worker;
-        let joined = worker.node.fills.join(self.exchange.routed.object, self.variant(), || self.settled());
-        if let Joined::Lead(leader, _reader) = joined {
-            let asking = self.asking(FetchReason::Refresh, Reach::Swarm);
-            lead::start(worker, asking, leader);
-        }
+    /// How a stored version may be used, by what purges and freshness say of it now.
+    fn judge(&self, hit: &Hit) -> Result<Reuse, Gone> {
+        self.exchange.worker.node.reuse(hit, &self.exchange)
     }
 }
 

@@ -10,6 +10,7 @@ use super::lead::{self, Asking, Reach};
 use super::{Exchange, pass};
 use crate::body::Body;
 use crate::origin::Fetched;
+use crate::proto::object::PurgePosition;
 use crate::proto::plan::FetchReason;
 use crate::proto::semantics::{self, ResponseFacts};
 use crate::route::PassReason;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 
 /// A POST on its way, whose answer may turn out to be storable.
 pub(super) struct Posted {
-    /// Nobody reads this fill: it tells whether the object was invalidated since the request was sent.
+    /// Nobody reads this fill: it tells whether the object was invalidated or purged since the request was sent.
     witness: Leader,
     asking: Asking,
 }
@@ -36,8 +37,9 @@ impl Posted {
         if head.method != Method::POST {
             return None;
         }
-        let (witness, _reader) = exchange.worker.node.fills.alone(exchange.routed.object);
-        Some(Self { witness, asking: asking(exchange, &head.headers) })
+        let (witness, _reader) = exchange.worker.node.fills.alone(exchange.routed.keyed());
+        let asking = asking(exchange, &head.headers, witness.position());
+        Some(Self { witness, asking })
     }
 
     /// Itself, if the answer may be stored and no invalidation has overtaken it.
@@ -52,7 +54,9 @@ impl Posted {
 
     /// Begins the fill that stores the answer; to be called when the older fills have been doomed.
     pub(super) fn fill(self, exchange: &Exchange) -> Storing {
-        let (leader, reader) = exchange.worker.node.fills.alone(exchange.routed.object);
+        // What overtook the request overtakes its answer.
+        let since = self.witness.position();
+        let (leader, reader) = exchange.worker.node.fills.alone_since(exchange.routed.keyed(), since);
         Storing { asking: self.asking, leader, reader }
     }
 }
@@ -72,6 +76,9 @@ impl Storing {
         *response.status_mut() = fetched.response.status();
         *response.headers_mut() = fetched.response.headers().clone();
         semantics::strip_hop_by_hop(response.headers_mut());
+        if !asking.policy.expose_tags {
+            semantics::strip_tags(response.headers_mut());
+        }
         let status = passed_status(exchange, PassReason::Method, response.status());
 
         let worker = &exchange.worker;
@@ -91,7 +98,7 @@ impl Storing {
 }
 
 /// What a GET with the fields of the POST would ask.
-fn asking(exchange: &Exchange, fields: &HeaderMap) -> Asking {
+fn asking(exchange: &Exchange, fields: &HeaderMap, position: PurgePosition) -> Asking {
     let mut forward = Request::new(());
     *forward.uri_mut() = exchange.routed.target.clone().into();
     Asking {
@@ -106,5 +113,6 @@ fn asking(exchange: &Exchange, fields: &HeaderMap) -> Asking {
         stale: None,
         reason: FetchReason::Pass,
         reach: if exchange.routed.peers() { Reach::Origin } else { Reach::Off },
+        position,
     }
 }

@@ -257,6 +257,13 @@ impl Store {
         found
     }
 
+    /// Forgets a version that was found to be purged. Who reads it already may go on. No record says so on disk yet when this
+    /// returns: after a restart it may be found again, with the position that it has now.
+    pub fn drop_purged(&self, hit: &Hit) {
+        self.0.index.forget(hit.object, hit.anchor, Departure::Purged);
+        self.0.settle();
+    }
+
     /// What is stored of an object, for `shoal explain`.
     pub fn inspect(&self, object: ObjectId) -> Vec<Inspected> {
         self.0.index.inspect(object)

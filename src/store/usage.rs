@@ -24,11 +24,13 @@ pub enum Departure {
     Incomplete,
     /// The object was invalidated (counted once for all its variants).
     Invalidated,
+    /// A look-up found that a purge selects it.
+    Purged,
 }
 
 impl Departure {
     /// All reasons, in the order of their metrics.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Memory,
         Self::Reclaimed,
         Self::Index,
@@ -37,6 +39,7 @@ impl Departure {
         Self::Damaged,
         Self::Incomplete,
         Self::Invalidated,
+        Self::Purged,
     ];
 
     /// The one name of this reason.
@@ -50,6 +53,7 @@ impl Departure {
             Self::Damaged => "damaged",
             Self::Incomplete => "incomplete",
             Self::Invalidated => "invalidated",
+            Self::Purged => "purged",
         }
     }
 }

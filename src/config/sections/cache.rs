@@ -93,6 +93,7 @@ impl RawCache {
             stale_if_error: self.stale_if_error.0,
             lifetime_max: self.lifetime_max.0,
             honour_request_directives: self.honour_request_directives,
+            expose_tags: false,
         }
     }
 
@@ -131,6 +132,7 @@ impl RawPolicy {
             honour_request_directives: self
                 .honour_request_directives
                 .unwrap_or(base.honour_request_directives),
+            expose_tags: base.expose_tags,
         };
         if self.heuristic_percent.is_some() {
             check_percent(policy.heuristic_percent, key, check);

@@ -165,13 +165,14 @@ impl RawSite {
             normal_pattern(host).map_err(|what| check.mistake(format!("{key}.hosts[{index}]"), what)).ok()
         });
         let hosts = hosts.collect();
-        let policy = self.cache.clone().over(base, &format!("{key}.cache"), check);
+        let mut policy = self.cache.clone().over(base, &format!("{key}.cache"), check);
+        let purge = std::mem::take(&mut self.purge).validate(&format!("{key}.purge"), check);
+        policy.expose_tags = purge.expose_tags;
         let rules = self.rules.iter().enumerate();
         let rules = rules
             .map(|(index, rule)| rule.validate(&format!("{key}.rules[{index}]"), &policy, self.peers, check));
         let rules = rules.collect();
         let tls = self.tls.as_ref().and_then(|tls| tls.validate(&format!("{key}.tls"), check));
-        let purge = std::mem::take(&mut self.purge).validate(&format!("{key}.purge"), check);
         Site {
             name: self.name.clone(),
             hosts,

@@ -2,6 +2,7 @@
 
 use super::directives::{Delta, ResponseDirectives, delta_seconds, members};
 use super::etag::EntityTag;
+use super::fields::has_tags;
 use super::{date, vary};
 use http::StatusCode;
 use http::header::{self, HeaderMap};
@@ -48,6 +49,7 @@ const VARIES: u8 = 1 << 1;
 const VARY_STAR: u8 = 1 << 2;
 const ETAG_WEAK: u8 = 1 << 3;
 const ETAG_STRONG: u8 = 1 << 4;
+const TAGGED: u8 = 1 << 5;
 
 /// Seconds since the epoch that may be absent or invalid, in eight bytes: the years 0 to 9999 of
 /// HTTP dates leave the ends free.
@@ -116,6 +118,11 @@ impl ResponseFacts {
         self.flags & SET_COOKIE != 0
     }
 
+    /// Whether there are tags that are meant for caches alone ([`strip_tags`](super::strip_tags)).
+    pub const fn has_tags(&self) -> bool {
+        self.flags & TAGGED != 0
+    }
+
     /// Whether `Vary` names fields.
     pub const fn varies(&self) -> bool {
         self.flags & VARIES != 0
@@ -155,7 +162,8 @@ fn flags(fields: &HeaderMap) -> u8 {
         Some(_) => ETAG_STRONG,
     };
     let set_cookie = if fields.contains_key(header::SET_COOKIE) { SET_COOKIE } else { 0 };
-    vary | etag | set_cookie
+    let tagged = if has_tags(fields) { TAGGED } else { 0 };
+    vary | etag | set_cookie | tagged
 }
 
 /// RFC 9111 §5.1: the first member counts; what is no number is ignored.

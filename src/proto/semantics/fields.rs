@@ -58,6 +58,28 @@ pub fn withheld_fields(response: &HeaderMap) -> HeaderMap {
     fields.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
+/// Tags by which caches are purged and which are of no use to clients. `Cache-Groups` (RFC 9875) is not one of them: it is
+/// for all caches, those of clients too.
+const TAGS: [HeaderName; 6] = [
+    HeaderName::from_static("surrogate-key"),
+    HeaderName::from_static("xkey"),
+    HeaderName::from_static("cache-tag"),
+    HeaderName::from_static("cache-tags"),
+    HeaderName::from_static("x-cache-tags"),
+    HeaderName::from_static("x-magento-tags"),
+];
+
+/// Removes the tags that are meant for caches alone.
+pub fn strip_tags(fields: &mut HeaderMap) {
+    for name in &TAGS {
+        fields.remove(name);
+    }
+}
+
+pub(super) fn has_tags(fields: &HeaderMap) -> bool {
+    TAGS.iter().any(|name| fields.contains_key(name))
+}
+
 /// Gives a response without `Date` the time of its reception (RFC 9110 §6.6.1).
 pub fn ensure_date(response: &mut HeaderMap, received: Wall) {
     response.entry(header::DATE).or_insert_with(|| {

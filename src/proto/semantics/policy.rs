@@ -20,6 +20,8 @@ pub struct CachePolicy {
     pub lifetime_max: Duration,
     /// Whether request directives of clients (`no-cache`, `max-age=0`, ...) are obeyed.
     pub honour_request_directives: bool,
+    /// Whether clients get the tags that are meant for caches ([`strip_tags`](super::strip_tags)).
+    pub expose_tags: bool,
 }
 
 /// What `Set-Cookie` in a response means for storing it (design §4).
@@ -40,6 +42,7 @@ impl Default for CachePolicy {
             stale_if_error: Duration::from_secs(24 * 3600),
             lifetime_max: Duration::from_secs(365 * 24 * 3600),
             honour_request_directives: true,
+            expose_tags: false,
         }
     }
 }

@@ -1,5 +1,10 @@
 //! Whether a stored response may answer a request now (RFC 9111 §4, RFC 5861, RFC 8246). On the
 //! path of every hit: integer arithmetic only.
+//!
+//! A soft purge ends the lifetime: the windows of `stale-while-revalidate` and `stale-if-error` begin there. A node that may not
+//! know of all purges confirms everything first. If that fails it does not know whether what it has is stale, so it takes it
+//! for what has gone stale this moment: it stands in for the origin where such a response may (RFC 9111 §4.2.4), and not where
+//! `must-revalidate`, `proxy-revalidate` or `s-maxage` forbid that.
 
 use super::cache_status::FwdReason;
 use super::facts::ResponseFacts;
@@ -17,6 +22,10 @@ pub struct Stored<'a> {
     pub received: Wall,
     /// Its age then, in seconds.
     pub initial_age: u32,
+    /// Since when a soft purge made it stale, if one did.
+    pub purged: Option<Wall>,
+    /// Whether all purges are known that may have made it stale.
+    pub in_sync: bool,
 }
 
 /// How a stored response may be used. `age` is its current age and `ttl` its lifetime minus its
@@ -64,6 +73,10 @@ pub enum ValidateReason {
     RequestMaxAge,
     /// It is not fresh for as long as the request's `min-fresh`.
     RequestMinFresh,
+    /// A purge made it stale.
+    Purged,
+    /// This node may not know of a purge that made it stale.
+    OutOfSync,
 }
 
 impl ValidateReason {
@@ -75,13 +88,15 @@ impl ValidateReason {
             Self::RequestNoCache => "request_no_cache",
             Self::RequestMaxAge => "request_max_age",
             Self::RequestMinFresh => "request_min_fresh",
+            Self::Purged => "purged",
+            Self::OutOfSync => "out_of_sync",
         }
     }
 
     /// The reason of RFC 9211 §2.2 for going forward.
     pub const fn fwd(self) -> FwdReason {
         match self {
-            Self::Stale | Self::NoCache => FwdReason::Stale,
+            Self::Stale | Self::NoCache | Self::Purged | Self::OutOfSync => FwdReason::Stale,
             Self::RequestNoCache | Self::RequestMaxAge | Self::RequestMinFresh => FwdReason::Request,
         }
     }
@@ -92,17 +107,20 @@ impl ValidateReason {
 pub fn reuse(request: &RequestFacts, stored: &Stored<'_>, now: Wall, policy: &CachePolicy) -> Reuse {
     let age = current_age(stored.initial_age, stored.received, now);
     let lifetime = lifetime(stored.facts, stored.received, policy).secs;
-    let ttl = i64::from(lifetime) - i64::from(age);
-    // While it is fresh, `-ttl` is negative and so below any window.
-    let if_error = -ttl < i64::from(error_window(stored.facts, lifetime, policy));
+    let own_ttl = i64::from(lifetime) - i64::from(age);
+    let ttl = stored.purged.map_or(own_ttl, |at| own_ttl.min(-seconds(now, at)));
+    // While it is fresh, `-ttl` is negative and so below any window. What may have been purged is as if it had gone stale now.
+    let stale_for = if stored.in_sync { -ttl } else { (-ttl).max(0) };
+    let if_error = stale_for < i64::from(error_window(stored.facts, lifetime, policy));
     let validate = |why, if_error| Reuse::Validate { age, ttl, why, if_error };
     if stored.facts.directives.no_cache() {
         return validate(ValidateReason::NoCache, false);
     }
     if policy.honour_request_directives {
-        match client_demand(request, stored.facts, age, lifetime) {
+        match client_demand(request, stored.facts, age, ttl) {
             Demand::None => {}
-            Demand::AcceptsStale => return Reuse::Fresh { age, ttl },
+            Demand::AcceptsStale if stored.in_sync => return Reuse::Fresh { age, ttl },
+            Demand::AcceptsStale => {}
             // §5.2.1.4: this client wants no answer that the origin has not confirmed.
             Demand::Validate(ValidateReason::RequestNoCache) => {
                 return validate(ValidateReason::RequestNoCache, false);
@@ -110,13 +128,22 @@ pub fn reuse(request: &RequestFacts, stored: &Stored<'_>, now: Wall, policy: &Ca
             Demand::Validate(why) => return validate(why, if_error),
         }
     }
-    if ttl > 0 {
+    if !stored.in_sync {
+        validate(ValidateReason::OutOfSync, if_error)
+    } else if ttl > 0 {
         Reuse::Fresh { age, ttl }
     } else if -ttl < i64::from(refresh_window(stored.facts)) {
         Reuse::StaleWhileRevalidate { age, ttl }
+    } else if own_ttl > 0 {
+        validate(ValidateReason::Purged, if_error)
     } else {
         validate(ValidateReason::Stale, if_error)
     }
+}
+
+/// From `earlier` to `now`, in whole seconds; 0 when the clock went back.
+fn seconds(now: Wall, earlier: Wall) -> i64 {
+    i64::try_from(now.seconds_since(earlier)).unwrap_or(i64::MAX)
 }
 
 enum Demand {
@@ -126,19 +153,22 @@ enum Demand {
 }
 
 /// RFC 9111 §5.2.1.
-fn client_demand(request: &RequestFacts, response: &ResponseFacts, age: u32, lifetime: u32) -> Demand {
+fn client_demand(request: &RequestFacts, response: &ResponseFacts, age: u32, ttl: i64) -> Demand {
+    let age = i64::from(age);
     if request.no_cache {
         return Demand::Validate(ValidateReason::RequestNoCache);
     }
-    if request.min_fresh.is_some_and(|secs| lifetime.saturating_sub(age) < secs) {
+    if request.min_fresh.is_some_and(|secs| ttl.max(0) < i64::from(secs)) {
         return Demand::Validate(ValidateReason::RequestMinFresh);
     }
     // RFC 8246 §2: a reload does not make an immutable response that is still fresh be validated.
-    let immutable = response.directives.immutable() && lifetime > age;
-    let oldest = request.max_age.filter(|_| !immutable);
+    let immutable = response.directives.immutable() && ttl > 0;
+    let oldest = request.max_age.filter(|_| !immutable).map(i64::from);
     if let Some(extra) = request.max_stale.filter(|_| !forbids_stale(response)) {
+        // The age at which it went stale.
+        let lifetime = ttl.saturating_add(age);
         let limit = oldest.map_or(lifetime, |oldest| oldest.min(lifetime));
-        if age <= limit.saturating_add(extra) {
+        if age <= limit.saturating_add(i64::from(extra)) {
             return Demand::AcceptsStale;
         }
     }

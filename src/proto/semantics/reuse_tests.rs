@@ -12,7 +12,7 @@ fn judge_under(policy: &CachePolicy, request: &'static str, directives: &'static
     let request = RequestFacts::parse(&Method::GET, &request);
     let response = head(&[("cache-control", directives), ("etag", "\"a\"")]);
     let facts = ResponseFacts::parse(StatusCode::OK, &response);
-    let stored = Stored { facts: &facts, received: RECEIVED, initial_age: 0 };
+    let stored = Stored { facts: &facts, received: RECEIVED, initial_age: 0, purged: None, in_sync: true };
     reuse(&request, &stored, RECEIVED.plus(Duration::from_secs(age.into())), policy)
 }
 
@@ -158,7 +158,7 @@ fn a_policy_may_forbid_stale_on_error() {
 #[test]
 fn the_initial_age_counts() {
     let facts = ResponseFacts::parse(StatusCode::OK, &head(&[("cache-control", "max-age=3600")]));
-    let stored = Stored { facts: &facts, received: RECEIVED, initial_age: 3599 };
+    let stored = Stored { facts: &facts, received: RECEIVED, initial_age: 3599, purged: None, in_sync: true };
     let request = RequestFacts::parse(&Method::GET, &head(&[]));
     let policy = CachePolicy::default();
     assert_eq!(reuse(&request, &stored, RECEIVED, &policy), fresh(3599, 1));
@@ -180,11 +180,79 @@ proptest! {
         let facts = ResponseFacts::parse(StatusCode::OK, &fields);
         let mut request = RequestFacts::parse(&Method::GET, &head(&[]));
         request.max_stale = client;
-        let stored = Stored { facts: &facts, received: RECEIVED, initial_age: age };
+        let stored = Stored { facts: &facts, received: RECEIVED, initial_age: age, purged: None, in_sync: true };
         match reuse(&request, &stored, RECEIVED, &CachePolicy::default()) {
             Reuse::Fresh { ttl, .. } => prop_assert!(ttl > 0 && !facts.directives.no_cache()),
             Reuse::StaleWhileRevalidate { .. } => prop_assert!(false, "stale was served"),
             Reuse::Validate { ttl, if_error, .. } => prop_assert!(!if_error || ttl > 0),
         }
     }
+}
+
+/// Judges what a soft purge hit `purged` seconds after its reception, or what a node out of sync has.
+fn judge_purged(directives: &'static str, age: u32, purged: Option<u32>, in_sync: bool) -> Reuse {
+    judge_purged_for("", directives, age, purged, in_sync)
+}
+
+fn judge_purged_for(
+    request: &'static str,
+    directives: &'static str,
+    age: u32,
+    purged: Option<u32>,
+    in_sync: bool,
+) -> Reuse {
+    let request = if request.is_empty() { head(&[]) } else { head(&[("cache-control", request)]) };
+    let request = RequestFacts::parse(&Method::GET, &request);
+    let facts = ResponseFacts::parse(StatusCode::OK, &head(&[("cache-control", directives)]));
+    let after = |secs: u32| RECEIVED.plus(Duration::from_secs(secs.into()));
+    let stored =
+        Stored { facts: &facts, received: RECEIVED, initial_age: 0, purged: purged.map(after), in_sync };
+    reuse(&request, &stored, after(age), &CachePolicy::default())
+}
+
+#[test]
+fn a_soft_purge_ends_the_lifetime_and_begins_the_windows() {
+    const WINDOWS: &str = "max-age=1000, stale-while-revalidate=10, stale-if-error=20";
+    let swr = |age, ttl| Reuse::StaleWhileRevalidate { age, ttl };
+    assert_eq!(judge_purged(WINDOWS, 100, Some(100), true), swr(100, 0), "at once");
+    assert_eq!(judge_purged(WINDOWS, 109, Some(100), true), swr(109, -9));
+    let purged = |age, ttl, if_error| validate(ValidateReason::Purged, age, ttl, if_error);
+    assert_eq!(judge_purged(WINDOWS, 110, Some(100), true), purged(110, -10, true));
+    assert_eq!(judge_purged(WINDOWS, 120, Some(100), true), purged(120, -20, false));
+    assert_eq!(judge_purged("max-age=1000, must-revalidate", 100, Some(100), true), purged(100, 0, false));
+    assert_eq!(judge_purged("s-maxage=1000", 100, Some(100), true), purged(100, 0, false));
+    // What was stale before is no fresher for it.
+    assert_eq!(
+        judge_purged(WINDOWS, 1015, Some(1012), true),
+        validate(ValidateReason::Stale, 1015, -15, true)
+    );
+    assert_eq!(judge_purged(WINDOWS, 50, Some(100), true), swr(50, 0), "the clock went back");
+}
+
+#[test]
+fn what_a_client_accepts_counts_from_a_soft_purge() {
+    let judge = |request, age| judge_purged_for(request, "max-age=1000", age, Some(100), true);
+    assert_eq!(judge("max-stale=5", 105), fresh(105, -5));
+    assert!(matches!(judge("max-stale=5", 106), Reuse::Validate { .. }));
+    let why = |reuse| if let Reuse::Validate { why, .. } = reuse { Some(why) } else { None };
+    assert_eq!(why(judge("min-fresh=1", 100)), Some(ValidateReason::RequestMinFresh));
+    assert_eq!(why(judge("max-age=200", 100)), Some(ValidateReason::Purged));
+    let immutable = judge_purged_for("max-age=0", "max-age=1000, immutable", 100, Some(100), true);
+    assert_eq!(why(immutable), Some(ValidateReason::RequestMaxAge), "it is not fresh any more");
+}
+
+#[test]
+fn out_of_sync_nothing_is_served_unasked_and_stands_in_only_where_a_stale_one_may() {
+    let unsure = |age, ttl, if_error| validate(ValidateReason::OutOfSync, age, ttl, if_error);
+    let judge = |directives, age| judge_purged(directives, age, None, false);
+    assert_eq!(judge("max-age=100", 10), unsure(10, 90, true));
+    assert_eq!(judge("max-age=100, stale-while-revalidate=50", 110), unsure(110, -10, true));
+    for strict in ["max-age=100, must-revalidate", "max-age=100, proxy-revalidate", "s-maxage=100"] {
+        assert_eq!(judge(strict, 10), unsure(10, 90, false), "{strict}");
+    }
+    assert_eq!(judge("s-maxage=100, stale-if-error=5", 104), unsure(104, -4, true));
+    assert_eq!(judge("s-maxage=100, stale-if-error=5", 105), unsure(105, -5, false));
+    assert_eq!(judge("max-age=100, no-cache", 10), validate(ValidateReason::NoCache, 10, 90, false));
+    let client = judge_purged_for("max-stale", "max-age=100", 110, None, false);
+    assert_eq!(client, unsure(110, -10, true), "a client cannot accept what was purged");
 }

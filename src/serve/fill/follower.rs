@@ -28,7 +28,8 @@ impl FillTable {
     pub fn follow(&self, object: ObjectId, variant: VariantId, from: u64) -> Followed {
         let shard = self.shard(object).lock();
         let mut fills = shard.get(&object).into_iter().flatten();
-        let Some((_, fill)) = fills.find(|(key, _)| *key == Some(variant)) else {
+        let Some((_, fill)) = fills.find(|(key, fill)| *key == Some(variant) && !self.is_overtaken(fill))
+        else {
             return Followed::Nowhere;
         };
         match Reader::join(fill, from, false) {

@@ -2,6 +2,8 @@
 
 use super::{Arriving, Fill, FillTable, LAGGARD_WAIT, Phase, Under, WINDOW_BYTES};
 use crate::origin::Fetched;
+use crate::proto::object::PurgePosition;
+use crate::proto::purge::Judgement;
 use crate::serve::deliver::Failure;
 use crate::store::Hit;
 use bytes::Bytes;
@@ -80,9 +82,20 @@ impl Leader {
         self.fill.state.lock().readers > 0
     }
 
-    /// Whether the object was invalidated since this fetch began: nothing of it may be kept.
+    /// The purge position before anybody was asked: no purge beyond it is known to be heeded by what comes.
+    pub fn position(&self) -> PurgePosition {
+        self.fill.position
+    }
+
+    /// Whether nothing of it may be kept: the object was invalidated since this fetch began, another fetch took its place, or a
+    /// purge overtook it. What a soft purge overtook may be kept, being stale from then on.
     pub fn is_doomed(&self) -> bool {
-        self.fill.doomed.load(Ordering::Acquire)
+        self.fill.doomed.load(Ordering::Acquire) || self.table.judge(&self.fill) == Judgement::Hard
+    }
+
+    /// Whether a purge overtook this fetch.
+    pub fn is_overtaken(&self) -> bool {
+        self.table.is_overtaken(&self.fill)
     }
 
     /// The body is whole; `hit` is the stored version, unless the store could not keep it.

@@ -13,6 +13,9 @@
 //! client may leave. The table holds a fill from `Asking` until it is sealed in the store or has
 //! failed, so whoever misses in the store finds either the fill or, looking again, the result.
 //!
+//! A fill knows the purge position at which it began. Whoever wants to join compares it with that of now: a fill that a purge
+//! overtook serves those who read it already, and nobody new.
+//!
 //! The window keeps the bytes that readers have yet to take. A reader that falls out of it reads
 //! finished records from the store.
 
@@ -26,11 +29,13 @@ pub(super) use reader::{Outcome, Piece, Reader};
 
 use super::deliver::Failure;
 use crate::origin::Fetched;
-use crate::proto::key::{ObjectId, VariantId};
-use crate::proto::object::HeadDraft;
+use crate::proto::key::{self, CacheKey, ObjectId, VariantId};
+use crate::proto::object::{HeadDraft, PurgePosition};
+use crate::proto::purge::{Judgement, Subject};
 use crate::proto::semantics::{ResponseFacts, VaryList};
 use crate::proto::swarm::Token;
 use crate::proto::verdict::Source;
+use crate::purge::Purges;
 use crate::store::{Hit, Partial};
 use bytes::Bytes;
 use hashbrown::HashMap;
@@ -57,6 +62,7 @@ const SCRAP_BYTES: usize = 1024;
 
 /// The fills in progress of one node.
 pub struct FillTable {
+    purges: Purges,
     shards: Vec<Mutex<Shard>>,
     open: AtomicUsize,
 }
@@ -76,34 +82,38 @@ pub enum Joined {
     Alone,
 }
 
-impl Default for FillTable {
-    fn default() -> Self {
-        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), open: AtomicUsize::new(0) }
-    }
-}
-
 impl FillTable {
-    /// Joins the fill of `variant`, or begins it. `settled` looks once more for the result of a fill
-    /// that ended between the caller's look-up and now; it is called under the table's lock.
+    /// An empty table; `purges` are those that may overtake its fills.
+    pub fn new(purges: Purges) -> Self {
+        Self { purges, shards: (0..SHARDS).map(|_| Mutex::default()).collect(), open: AtomicUsize::new(0) }
+    }
+
+    /// Joins the fill of `variant`, unless a purge overtook it, or begins one. `settled` looks once more for the result of a
+    /// fill that ended between the caller's look-up and now; it is called under the table's lock.
     pub fn join(
         self: &Arc<Self>,
-        object: ObjectId,
+        (object, key): (ObjectId, &CacheKey),
         variant: VariantId,
         settled: impl FnOnce() -> bool,
     ) -> Joined {
         let mut shard = self.shard(object).lock();
-        if let Some((_, fill)) =
-            shard.get(&object).and_then(|fills| fills.iter().find(|(key, _)| *key == Some(variant)))
-        {
-            return match Reader::join(fill, 0, false) {
-                Some(reader) => Joined::Follow(reader),
-                None => Joined::Alone,
-            };
+        let fills = shard.get_mut(&object).into_iter().flatten();
+        if let Some((listed, fill)) = fills.into_iter().find(|(listed, _)| *listed == Some(variant)) {
+            // Compared here and not when a purge is applied: a request that comes after a purge sees its position.
+            if !self.is_overtaken(fill) {
+                return match Reader::join(fill, 0, false) {
+                    Some(reader) => Joined::Follow(reader),
+                    None => Joined::Alone,
+                };
+            }
+            // What the new fill brings must not be replaced by what this one does.
+            *listed = None;
+            fill.doomed.store(true, Ordering::Release);
         }
         if settled() {
             return Joined::Settled;
         }
-        let fill = Arc::new(Fill::new(object));
+        let fill = Arc::new(Fill::new(object, key.clone(), self.purges.position()));
         shard.entry(object).or_default().push((Some(variant), Arc::clone(&fill)));
         drop(shard);
         let (leader, reader) = self.lead(fill);
@@ -111,10 +121,40 @@ impl FillTable {
     }
 
     /// Begins a fill that nobody else can join.
-    pub fn alone(self: &Arc<Self>, object: ObjectId) -> (Leader, Reader) {
-        let fill = Arc::new(Fill::new(object));
+    pub fn alone(self: &Arc<Self>, of: (ObjectId, &CacheKey)) -> (Leader, Reader) {
+        self.alone_since(of, self.purges.position())
+    }
+
+    /// Begins a fill that nobody else can join, of what was asked for at that purge position.
+    pub fn alone_since(
+        self: &Arc<Self>,
+        (object, key): (ObjectId, &CacheKey),
+        position: PurgePosition,
+    ) -> (Leader, Reader) {
+        let fill = Arc::new(Fill::new(object, key.clone(), position));
         self.shard(object).lock().entry(object).or_default().push((None, Arc::clone(&fill)));
         self.lead(fill)
+    }
+
+    /// What purges that came after it began make of a fill. While its fields are not known, any tag may be among them.
+    fn judge(&self, fill: &Fill) -> Judgement {
+        if fill.position >= self.purges.position() {
+            return Judgement::Clear;
+        }
+        // A key that cannot be read was never asked for.
+        let Some(key) = key::decode(fill.key.as_bytes()) else { return Judgement::Hard };
+        let phase = fill.state.lock().phase.clone();
+        let fields = match &phase {
+            Phase::Streaming(arriving) | Phase::Complete(arriving, _) | Phase::Broken(arriving, _) => {
+                Some(&arriving.draft.fields)
+            }
+            _ => None,
+        };
+        self.purges.judge_since(&Subject { key, fields }, fill.position)
+    }
+
+    fn is_overtaken(&self, fill: &Fill) -> bool {
+        self.judge(fill) != Judgement::Clear
     }
 
     /// Takes all fills of `object` out of the table: they serve those who read them, and nobody new,
@@ -169,7 +209,10 @@ impl FillTable {
 /// One fetch in progress.
 pub(super) struct Fill {
     object: ObjectId,
-    /// Whether the object was invalidated since this fetch began.
+    key: CacheKey,
+    /// The purge position before anybody was asked.
+    position: PurgePosition,
+    /// Whether the object was invalidated since this fetch began, or another took its place.
     doomed: AtomicBool,
     state: Mutex<State>,
 }
@@ -248,7 +291,7 @@ struct Slot {
 }
 
 impl Fill {
-    fn new(object: ObjectId) -> Self {
+    fn new(object: ObjectId, key: CacheKey, position: PurgePosition) -> Self {
         let state = State {
             phase: Phase::Asking,
             own: None,
@@ -263,7 +306,7 @@ impl Fill {
             followers: 0,
             leader: None,
         };
-        Self { object, doomed: AtomicBool::new(false), state: Mutex::new(state) }
+        Self { object, key, position, doomed: AtomicBool::new(false), state: Mutex::new(state) }
     }
 }
 
@@ -322,11 +365,13 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::key::{KeyParts, Scheme};
 
     #[test]
     fn scraps_are_joined_and_every_offset_is_found() {
         let body: Vec<u8> = (0..5000_u32).map(|at| (at % 251) as u8).collect();
-        let fill = Fill::new(ObjectId::default());
+        let key = CacheKey::new(KeyParts { site: "s", scheme: Scheme::Http, host: "h", path: "/" });
+        let fill = Fill::new(key.object(), key, PurgePosition::default());
         let mut state = fill.state.lock();
         let (scraps, large) = body.split_at(3000);
         scraps.chunks(1).for_each(|scrap| state.push(Bytes::copy_from_slice(scrap)));

@@ -3,8 +3,8 @@
 
 use super::super::lead::Asking;
 use crate::proto::key::{self, Pin, VariantId, VersionId};
+use crate::proto::object::HeadDraft;
 use crate::proto::object::layout::CHUNK_SIZE;
-use crate::proto::object::{HeadDraft, PurgePosition};
 use crate::proto::relay::ChunkHash;
 use crate::proto::semantics::{self, NotStorable, ResponseFacts, VARY_NAMES_MAX, VaryList};
 use crate::proto::time::Wall;
@@ -90,7 +90,7 @@ pub(super) fn version(
         length: head.length,
         received,
         initial_age,
-        position: PurgePosition::default(),
+        position: asking.position,
         reason,
         personal: false,
     };

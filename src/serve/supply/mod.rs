@@ -11,7 +11,7 @@
 //! the same lease: otherwise two nodes could wait for each other.
 
 mod open;
-mod out;
+pub(super) mod out;
 mod relay;
 mod stored;
 #[cfg(test)]
@@ -64,7 +64,7 @@ fn refuse(node: &Node, mut exchange: Exchange) {
     }
 }
 
-async fn answer<S: Sink>(worker: &Arc<Worker>, from: &Member, ask: ask::Kind, sink: S) {
+pub(super) async fn answer<S: Sink>(worker: &Arc<Worker>, from: &Member, ask: ask::Kind, sink: S) {
     let node = &worker.node;
     let mut out = Out::new(sink, Arc::clone(&node.metrics));
     let gives = node.snapshot.load().config.node.roles.edge;

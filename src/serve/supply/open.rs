@@ -93,10 +93,12 @@ fn exchange(
         .ok()
         .filter(|routed| routed.peers() && routed.key.as_bytes() == key)?;
     let metrics = snapshot.sites.get(&(Arc::as_ptr(&routed.site) as usize)).map(Arc::clone)?;
+    let now = worker.node.clock.now();
     Some(Exchange {
         worker: Arc::clone(worker),
         facts: RequestFacts::parse(&Method::GET, request.headers()),
-        now: worker.node.clock.now().wall,
+        now: now.wall,
+        in_sync: worker.node.purges.in_sync(now.mono),
         snapshot,
         routed,
         metrics,
@@ -116,12 +118,14 @@ async fn give<S: Sink>(mut cached: Cached, mut wanted: Wanted, out: &mut Out<S>)
         if cached.is_no_store() || cached.is_uncacheable() {
             return out.reply(not_stored(cached.is_uncacheable())).await;
         }
-        let reader = match node.fills.join(wanted.object, cached.variant(), || cached.settled()) {
+        let joined = node.fills.join(cached.exchange.routed.keyed(), cached.variant(), || cached.settled());
+        let reader = match joined {
             Joined::Settled => continue,
             Joined::Follow(reader) => reader,
             Joined::Lead(leader, reader) => {
                 let reason = if cached.found.is_some() { FetchReason::Revalidate } else { FetchReason::Miss };
-                lead::start(&worker, cached.asking(reason, Reach::Origin), leader);
+                let asking = cached.asking(reason, Reach::Origin, leader.position());
+                lead::start(&worker, asking, leader);
                 reader
             }
             Joined::Alone => return out.reply(busy()).await,

@@ -15,7 +15,7 @@ const PULSE_EVERY: Duration = Duration::from_millis(100);
 const SEND_WAIT: Duration = Duration::from_secs(20);
 
 /// What an answer is written to.
-pub(super) trait Sink: Send {
+pub(in crate::serve) trait Sink: Send {
     /// Sends a reply.
     fn send_reply(&mut self, reply: &Reply) -> impl Future<Output = Result<(), AskError>> + Send;
     /// Sends body bytes.

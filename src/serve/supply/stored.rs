@@ -4,6 +4,7 @@ use super::out::{Cut, Out, Sink};
 use super::{Denied, Node, Wanted, gone};
 use crate::proto::key;
 use crate::proto::object::layout::{CHUNK_SIZE, chunk_count, record_at, record_span};
+use crate::proto::purge::Judgement;
 use crate::proto::semantics;
 use crate::proto::wire::{self, code, reply};
 use crate::store::{Hit, Lookup, MissReason};
@@ -12,14 +13,18 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 use std::ops::Range;
 
-/// What is stored of `wanted`, if it may be given; else what the asker is told if there is nothing better.
+/// What is stored of `wanted`, if it may be given; else what the asker is told if there is nothing better. A node that may
+/// not know of all purges gives nothing.
 pub(super) async fn find(node: &Node, wanted: &Wanted) -> Result<Hit, Denied> {
+    if !node.purges.in_sync(node.clock.mono()) {
+        return Err(Denied::Gone);
+    }
     let hit = match node.store.find(wanted.object, |_| wanted.variant) {
         Lookup::Memory(hit) => hit,
         Lookup::OnDisk(on_disk) => node.store.load(on_disk).await.map_err(|_damaged| Denied::Gone)?,
         Lookup::Miss(reason) => return Err(missing(node, wanted, reason)),
     };
-    admitted(wanted, &hit)?;
+    admitted(node, wanted, &hit)?;
     Ok(hit)
 }
 
@@ -34,9 +39,17 @@ fn missing(node: &Node, wanted: &Wanted, reason: MissReason) -> Denied {
     list.map_or(Denied::Gone, |list| Denied::varies(list.names()))
 }
 
-fn admitted(wanted: &Wanted, hit: &Hit) -> Result<(), Denied> {
+/// What a purge selects is not given, be it only stale: the asker would take it for as new as its own purges.
+fn admitted(node: &Node, wanted: &Wanted, hit: &Hit) -> Result<(), Denied> {
     let head = &hit.head;
-    if head.personal {
+    let judgement = node.purges.judge(head);
+    if judgement != Judgement::Clear {
+        node.metrics.purges.meets.inc();
+    }
+    if judgement == Judgement::Hard {
+        node.store.drop_purged(hit);
+    }
+    if head.personal || judgement != Judgement::Clear {
         return Err(Denied::Gone);
     }
     wanted.admits(head.variant, head.version, &names(hit))
@@ -49,7 +62,7 @@ pub(super) async fn give<S: Sink>(
     hit: &Hit,
     out: &mut Out<S>,
 ) -> Result<(), Cut> {
-    if let Err(other) = admitted(wanted, hit) {
+    if let Err(other) = admitted(node, wanted, hit) {
         return out.reply(other.into()).await;
     }
     let length = hit.head.length.unwrap_or(0);

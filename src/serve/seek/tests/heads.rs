@@ -294,3 +294,46 @@ async fn only_what_is_not_worth_sharing_for_long_is_kept_in_mind() {
         assert_eq!(rig.grounds("alone"), 1.0);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_peer_gives_carries_the_position_at_which_the_asker_began() {
+    use crate::proto::object::PurgePosition;
+    use crate::proto::purge::{Judgement, Mode, Selector};
+    for (selected, judgement) in [(false, Judgement::Clear), (true, Judgement::Hard)] {
+        let rig = Rig::new().await;
+        let purges = &rig.worker.node.purges;
+        let host = if selected { "shop.test" } else { "other.test" };
+        let url = Selector::Url { site: "shop".to_owned(), host: host.to_owned(), path: "/a".to_owned() };
+        purges.issue(Mode::Hard, std::slice::from_ref(&url)).await.unwrap();
+        let version = rig.version(body(2 * CHUNK_SIZE as usize)).listed();
+        let stalls = Duration::from_millis(300);
+        // Between head and body, and between the chunks.
+        for (at, to) in [(1, CHUNK_SIZE), (0, 0)] {
+            let own = version.clone();
+            rig.fake.answers([holders([1])]);
+            rig.fake.peer(1, move |read| {
+                let mut says = own.says(read);
+                if read.to == to || to == 0 && read.from > 0 {
+                    says.insert(at, Say::Wait(stalls));
+                }
+                Ok(says)
+            });
+            let before = purges.position();
+            let reader = rig.lead(rig.asking(&[], Reach::Swarm));
+            let purge = async {
+                tokio::time::sleep(stalls / 2).await;
+                purges.issue(Mode::Hard, std::slice::from_ref(&url)).await.unwrap();
+            };
+            let (filled, ()) = tokio::join!(Filled::of(reader), purge);
+            filled.is_whole(&version.body);
+            match rig.stored() {
+                Some(hit) => {
+                    assert_eq!(hit.head.position.get(), before);
+                    assert_eq!(purges.judge(&hit.head), judgement);
+                }
+                None => assert!(selected, "nothing selects it"),
+            }
+            assert_eq!(purges.position(), PurgePosition(before.0 + 1));
+        }
+    }
+}

@@ -276,6 +276,7 @@ impl Rig {
             snapshot,
             routed,
             now: self.worker.node.clock.now().wall,
+            in_sync: true,
         }
     }
 
@@ -285,7 +286,8 @@ impl Rig {
             request = request.header(*name, *value);
         }
         let request = request.body(Body::Empty).unwrap();
-        Cached::new(self.exchange(&request), request).asking(FetchReason::Miss, reach)
+        let position = self.worker.node.purges.position();
+        Cached::new(self.exchange(&request), request).asking(FetchReason::Miss, reach, position)
     }
 
     /// A version of the object, which does not vary and has the tag `"1"`.
@@ -313,9 +315,11 @@ impl Rig {
     fn lead(&self, asking: Asking) -> Reader {
         let object = asking.object;
         let variant = self.worker.node.variant(object, &asking.selecting);
-        let Joined::Lead(leader, reader) = self.worker.node.fills.join(object, variant, || false) else {
+        let of = (object, &asking.key);
+        let Joined::Lead(leader, reader) = self.worker.node.fills.join(of, variant, || false) else {
             panic!("nobody else leads")
         };
+        assert_eq!(asking.position, leader.position());
         let seeking = seek(Arc::clone(&self.worker), self.fake.clone(), asking, leader);
         self.worker.spawner.spawn(Box::pin(seeking));
         reader

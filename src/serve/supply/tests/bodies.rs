@@ -11,8 +11,9 @@ fn response(rig: &Rig, leading: &Leading, (from, to): (u64, Option<u64>)) -> Bod
     let snapshot = rig.node().snapshot.load_full();
     let site = Arc::clone(&snapshot.config.sites[0]);
     let metrics = rig.node().metrics.site("shop");
-    let object = leading.arriving.draft.key.object();
-    let Joined::Follow(reader) = rig.node().fills.join(object, plain(object), || false) else {
+    let key = &leading.arriving.draft.key;
+    let object = key.object();
+    let Joined::Follow(reader) = rig.node().fills.join((object, key), plain(object), || false) else {
         panic!("the fill can be joined");
     };
     FillBody::body(

@@ -65,15 +65,14 @@ impl Rig {
         let store = Store::open(config, Arc::new(FileDevice), clock, &spawner).await.unwrap();
         let shared =
             OriginShared::new(Arc::new(Tcp), clock, spawner.clone(), Resolver::Fixed(Arc::default()));
+        let around = purge::Surroundings { clock, metrics: &metrics, spawner: &spawner };
+        let purges = purge::Purges::unwritten(false, around);
         let node = Node {
             snapshot: ArcSwap::from_pointee(Snapshot::new(configuration(origin, more), &metrics)),
             store,
-            fills: Arc::new(FillTable::default()),
+            fills: Arc::new(FillTable::new(purges.clone())),
             known: Known::default(),
-            purges: purge::Purges::unwritten(
-                false,
-                purge::Surroundings { clock, metrics: &metrics, spawner: &spawner },
-            ),
+            purges,
             mesh: None,
             metrics,
             clock,
@@ -119,7 +118,8 @@ impl Rig {
     /// Begins the fill of the variant that `draft` is of, or, with `vary`, of the object.
     fn lead(&self, draft: HeadDraft, vary: Option<VaryList>) -> Leading {
         let object = draft.key.object();
-        let Joined::Lead(leader, reader) = self.node().fills.join(object, plain(object), || false) else {
+        let of = (object, &draft.key);
+        let Joined::Lead(leader, reader) = self.node().fills.join(of, plain(object), || false) else {
             panic!("somebody leads already");
         };
         let partial = self.node().store.begin(draft.clone()).partial();

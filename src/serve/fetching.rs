@@ -1,0 +1,188 @@
+//! What a request does to get what is not stored, or not fresh: it joins the fill of its variant or begins one, or sends
+//! the client's own request.
+
+use super::deliver::Failure;
+use super::fill::{Arriving, Joined, Outcome, Reader, Under};
+use super::lead::{self, Reach};
+use super::{Cached, Exchange, Fetching};
+use crate::body::Body;
+use crate::origin::Fetched;
+use crate::proto::key::VariantId;
+use crate::proto::plan::{Event, FetchReason, Filled, How};
+use crate::proto::purge::Judgement;
+use crate::proto::seek::Ground;
+use crate::proto::semantics::{Reuse, VaryList};
+use crate::proto::verdict::Source;
+use crate::store::{Hit, Lookup};
+use http::Method;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+impl Exchange {
+    /// Time has passed: what is judged from here on is judged by what is known now.
+    fn renew(&mut self) {
+        let (node, now) = (&self.worker.node, self.worker.node.clock.now());
+        self.in_sync = node.purges.in_sync(now.mono);
+        self.now = now.wall;
+    }
+
+    /// Whether a hard purge selects a stored version.
+    pub(super) fn is_purged(&self, hit: &Hit) -> bool {
+        self.worker.node.purges.judge(&hit.head) == Judgement::Hard
+    }
+}
+
+impl Cached {
+    /// Fetches, from a peer or from the origin, and waits until it is known what the answer is to this request.
+    pub(super) async fn fetch(&mut self, how: How, reason: FetchReason) -> (Event, Fetching) {
+        self.replans += 1;
+        self.notes.reason = Some(reason);
+        let exchange = &self.exchange;
+        let worker = Arc::clone(&exchange.worker);
+        if how == How::Forward {
+            return self.forward(reason).await;
+        }
+        let joined = match how {
+            How::Join => worker.node.fills.join(exchange.routed.keyed(), self.variant(), || self.settled()),
+            _ => Joined::Alone,
+        };
+        let (reader, collapsed) = match joined {
+            Joined::Settled => return self.filled(Filled::Unfit, Fetching::Nothing),
+            Joined::Follow(reader) => {
+                exchange.metrics.collapsed.inc();
+                (reader, true)
+            }
+            Joined::Lead(leader, reader) => {
+                lead::start(&worker, self.asking(reason, Reach::Swarm, leader.position()), leader);
+                (reader, false)
+            }
+            Joined::Alone => {
+                let (leader, reader) = worker.node.fills.alone(exchange.routed.keyed());
+                lead::start(&worker, self.asking(reason, Reach::Stored, leader.position()), leader);
+                (reader, false)
+            }
+        };
+        let outcome = reader.outcome().await;
+        self.notes.collapsed = collapsed;
+        self.outcome(outcome, reader, collapsed)
+    }
+
+    fn outcome(&mut self, outcome: Outcome, reader: Reader, collapsed: bool) -> (Event, Fetching) {
+        self.exchange.renew();
+        match outcome {
+            Outcome::Streaming(arriving) | Outcome::Stored(arriving, _) if !self.selects(&arriving) => {
+                self.filled(Filled::Unfit, Fetching::Nothing)
+            }
+            Outcome::Streaming(arriving) | Outcome::Stored(arriving, _) => {
+                self.notes.from_peer = arriving.source == Source::Peer;
+                let filled = Filled::Streaming { collapsed, source: arriving.source };
+                self.filled(filled, Fetching::Arriving(arriving, reader))
+            }
+            Outcome::Refreshed(hit) => {
+                // Decided, since the fill has ended.
+                let under = reader.poll_under(&Context::from_waker(Waker::noop()));
+                let in_fleet = self.exchange.worker.node.mesh.is_some();
+                self.notes.from_peer = in_fleet && under != Poll::Ready(Under::Origin);
+                self.found = self.judge(&hit).ok().map(|reuse| (hit, reuse));
+                let filled =
+                    if self.found.is_some() { Filled::Refreshed { collapsed } } else { Filled::Unfit };
+                self.filled(filled, Fetching::Nothing)
+            }
+            Outcome::Own(fetched, server_error) => {
+                self.filled(Filled::Own { server_error }, Fetching::Own(fetched))
+            }
+            Outcome::NotStored(server_error) => {
+                self.filled(Filled::NotStored { server_error }, Fetching::Nothing)
+            }
+            Outcome::Unfit => self.filled(Filled::Unfit, Fetching::Nothing),
+            Outcome::Failed(failure) => self.filled(Filled::Failed, Fetching::Failed(failure)),
+        }
+    }
+
+    /// Sends the client's own request, conditions and range included.
+    async fn forward(&mut self, reason: FetchReason) -> (Event, Fetching) {
+        let exchange = &self.exchange;
+        let request = self.forward_head(false).map(|()| Body::Empty);
+        let (leader, reader) = exchange.worker.node.fills.alone(exchange.routed.keyed());
+        exchange.metrics.origin_fetches.inc(reason as usize);
+        exchange.metrics.taking.origin_fetches.of(Ground::Off).inc();
+        let fetched = match exchange.worker.origins.fetch(&exchange.site().origin, request, None).await {
+            Ok(fetched) => fetched,
+            Err(error) => {
+                exchange.metrics.origin_failures.inc(error.kind() as usize);
+                return self.filled(Filled::Failed, Fetching::Failed(Failure::Origin(error.into())));
+            }
+        };
+        if self.method != Method::GET {
+            return self.own(fetched);
+        }
+        match lead::storable(&exchange.facts, exchange.routed.policy(), &fetched.response) {
+            Ok(storable) => {
+                let asking = self.asking(reason, Reach::Origin, leader.position());
+                lead::adopt(&exchange.worker, asking, leader, (fetched, storable));
+                let outcome = reader.outcome().await;
+                self.outcome(outcome, reader, false)
+            }
+            Err(not_storable) => {
+                let (node, routed) = (&exchange.worker.node, &exchange.routed);
+                lead::remember(
+                    node,
+                    &exchange.metrics,
+                    routed.object,
+                    not_storable,
+                    fetched.response.status(),
+                );
+                self.notes.not_stored = Some(not_storable);
+                self.own(fetched)
+            }
+        }
+    }
+
+    fn own(&self, fetched: Fetched) -> (Event, Fetching) {
+        let server_error = lead::is_server_error(fetched.response.status());
+        self.filled(Filled::Own { server_error }, Fetching::Own(Box::new(fetched)))
+    }
+
+    fn filled(&self, filled: Filled, fetching: Fetching) -> (Event, Fetching) {
+        let stands_in = |(hit, reuse): &(Hit, Reuse)| {
+            matches!(reuse, Reuse::Validate { if_error: true, .. }) && !self.exchange.is_purged(hit)
+        };
+        let stale = self.found.as_ref().is_some_and(stands_in);
+        (Event::Filled { filled, stale }, fetching)
+    }
+
+    /// Whether a fresh result appeared in the store since this request looked.
+    pub(super) fn settled(&self) -> bool {
+        let exchange = &self.exchange;
+        let variant = |vary: &VaryList| vary.variant(exchange.routed.object, &self.headers);
+        let key = exchange.routed.key.as_bytes();
+        match exchange.worker.node.store.lookup(exchange.routed.object, key, variant) {
+            Lookup::Memory(hit) => matches!(self.judge(&hit), Ok(Reuse::Fresh { .. })),
+            Lookup::OnDisk(_) => self.found.is_none(),
+            Lookup::Miss(_) => false,
+        }
+    }
+
+    pub(super) fn variant(&self) -> VariantId {
+        self.exchange.worker.node.variant(self.exchange.routed.object, &self.headers)
+    }
+
+    /// Whether this request selects the variant that is arriving.
+    pub(super) fn selects(&self, arriving: &Arriving) -> bool {
+        let object = self.exchange.routed.object;
+        arriving
+            .vary
+            .as_ref()
+            .is_none_or(|vary| vary.variant(object, &self.headers) == arriving.draft.variant)
+    }
+
+    /// Refreshes a stale object behind the response that it just gave (RFC 5861 §3).
+    pub(super) fn refresh_behind(&self) {
+        let worker = &self.exchange.worker;
+        let joined = worker.node.fills.join(self.exchange.routed.keyed(), self.variant(), || self.settled());
+        if let Joined::Lead(leader, _reader) = joined {
+            let asking = self.asking(FetchReason::Refresh, Reach::Swarm, leader.position());
+            lead::start(worker, asking, leader);
+        }
+    }
+}
