@@ -4,7 +4,7 @@
 //! system's, or, in simulations, a fixed start plus the monotonic time that has passed.
 
 use crate::proto::time::{Now, Wall};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// A source of [`Now`]. Cheap to copy; one per node.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +36,13 @@ impl Clock {
             Source::System => Instant::now(),
             Source::Simulated { .. } => tokio::time::Instant::now().into_std(),
         }
+    }
+
+    /// Time since the machine started, as its other programs read it (`CLOCK_MONOTONIC`).
+    pub fn since_boot(&self) -> Duration {
+        let at = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        // The system's own values are never negative.
+        Duration::new(at.tv_sec.unsigned_abs(), u32::try_from(at.tv_nsec).unwrap_or_default())
     }
 
     /// Reads both clocks.

@@ -1,9 +1,13 @@
 //! The only place that names socket types, so that a whole node can run on a simulated network.
 
 use socket2::{Domain, Protocol, Socket, Type};
+use std::ffi::OsStr;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -163,6 +167,22 @@ impl Listener {
         }
     }
 
+    /// Stops listening. What is returned was connected already and waited to be accepted: at most as many as may wait.
+    pub fn close(self) -> Vec<(Stream, SocketAddr)> {
+        let Self::Tcp(listener) = self else { return Vec::new() };
+        let Ok(listener) = listener.into_std() else { return Vec::new() };
+        // Asked of the system itself: the runtime may not have been told of the latest.
+        let waiting = (0..LISTEN_BACKLOG).map_while(|_| match listener.accept() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            accepted => Some(accepted.ok()),
+        });
+        let streams = waiting.flatten().filter_map(|(stream, from)| {
+            stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true)).ok()?;
+            Some((Stream::Tcp(tokio::net::TcpStream::from_std(stream).ok()?), from))
+        });
+        streams.collect()
+    }
+
     /// The bound address, with the port that was taken for port 0.
     ///
     /// # Errors
@@ -172,6 +192,43 @@ impl Listener {
             Self::Tcp(listener) => listener.local_addr(),
             Self::Other(listener) => listener.local_addr(),
         }
+    }
+}
+
+/// Short messages to one receiver on this machine, over a Unix datagram socket.
+pub struct Notices {
+    socket: UnixDatagram,
+    to: UnixAddr,
+}
+
+impl Notices {
+    /// Messages to the socket at `to`: an absolute path, or `@` and the name of an abstract socket.
+    ///
+    /// # Errors
+    /// Another kind of address, or the operating system's.
+    pub fn to(to: &OsStr) -> io::Result<Self> {
+        let to = match to.as_bytes() {
+            [b'@', name @ ..] if !name.is_empty() => UnixAddr::from_abstract_name(name)?,
+            [b'/', ..] => UnixAddr::from_pathname(to)?,
+            _ => {
+                return Err(io::Error::new(
+                    io::ErrorKind::Unsupported,
+                    "neither a path nor an abstract socket",
+                ));
+            }
+        };
+        let socket = UnixDatagram::unbound()?;
+        // A receiver that does not read may not hold this process up.
+        socket.set_nonblocking(true)?;
+        Ok(Self { socket, to })
+    }
+
+    /// Sends one message, now or not at all.
+    ///
+    /// # Errors
+    /// The operating system's, such as a receiver that is gone or whose queue is full.
+    pub fn send(&self, message: &[u8]) -> io::Result<()> {
+        self.socket.send_to_addr(message, &self.to).map(drop)
     }
 }
 

@@ -164,6 +164,22 @@ fn cert_makes_an_authority_once_with_a_secret_key() {
 }
 
 #[test]
+fn cert_keeps_an_authority_that_is_there_if_asked_to() {
+    let (_folder, path) = cluster();
+    let read = |name: &str| std::fs::read(path(name)).unwrap();
+    let before = (read("ca/ca.pem"), read("ca/ca-key.pem"));
+    let keep = |folder: &str| shoal(&["cert", "ca", "--out", &path(folder), "--keep"]).status.code();
+    assert_eq!((keep("ca"), keep("new")), (Some(0), Some(0)));
+    assert_eq!((read("ca/ca.pem"), read("ca/ca-key.pem")), before);
+    // The halves of two authorities are none.
+    std::fs::copy(path("new/ca.pem"), path("ca/ca.pem")).unwrap();
+    assert_eq!(keep("ca"), Some(1));
+    std::fs::remove_file(path("ca/ca.pem")).unwrap();
+    assert_eq!(keep("ca"), Some(1), "a key without its certificate is not replaced");
+    assert_eq!(read("ca/ca-key.pem"), before.1);
+}
+
+#[test]
 fn cert_makes_a_nodes_certificate_and_renews_it_for_the_same_key() {
     let (_folder, path) = cluster();
     let (ca, out) = (path("ca"), path("nodes"));
@@ -215,6 +231,13 @@ fn cert_token_prints_a_token_that_the_authority_knows() {
     assert_eq!(authority.verify_token(&short, far), Err(TokenError::Expired));
     let eternal = token(&["--ca", &path("ca/ca.pem"), "--ca-key", &key, "--ttl", "never"]);
     assert_eq!(authority.verify_token(&eternal, far), Ok(Roles::EDGE));
+    for ttl in ["1h", "never"] {
+        let out = path("ca/token");
+        assert_eq!(token(&["--ca", &path("ca"), "--ttl", ttl, "--out", &out]), "", "not printed too");
+        assert_eq!(mode(&out), 0o600);
+        assert_eq!(authority.verify_token(read("ca/token").trim(), Wall::from_secs(0)), Ok(Roles::EDGE));
+    }
+    assert_eq!(authority.verify_token(read("ca/token").trim(), far), Ok(Roles::EDGE), "it was replaced");
 }
 
 #[test]

@@ -6,6 +6,10 @@ mod common;
 
 #[path = "stories/bodies.rs"]
 mod bodies;
+#[path = "stories/commands.rs"]
+mod commands;
+#[path = "stories/draining.rs"]
+mod draining;
 #[path = "stories/fills.rs"]
 mod fills;
 #[path = "stories/fleet/mod.rs"]
@@ -20,6 +24,8 @@ mod hits;
 mod hostile;
 #[path = "stories/lasting.rs"]
 mod lasting;
+#[path = "stories/managed.rs"]
+mod managed;
 #[path = "stories/operating.rs"]
 mod operating;
 #[path = "stories/orders.rs"]
@@ -30,5 +36,9 @@ mod passing;
 mod personal;
 #[path = "stories/purging.rs"]
 mod purging;
+#[path = "stories/reference.rs"]
+mod reference;
 #[path = "stories/secure.rs"]
 mod secure;
+#[path = "stories/watching.rs"]
+mod watching;

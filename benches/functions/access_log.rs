@@ -5,6 +5,7 @@ use criterion::Criterion;
 use http::{Method, Version};
 use prometheus::IntCounter;
 use shoal::config::model::{AccessFormat, AccessLog as Target};
+use shoal::proto::key::ObjectId;
 use shoal::proto::verdict::Verdict;
 use shoal::task::Spawner;
 use shoal::telemetry::access::Termination;
@@ -31,6 +32,27 @@ pub(crate) fn bench(criterion: &mut Criterion) {
         group.bench_function(name, |b| b.iter(|| log.log(black_box(&record(ids.next())))));
         runtime.block_on(spawner.stop(STOP_TIMEOUT));
     }
+    let spawner = Spawner::new(runtime.handle().clone());
+    let dropped = IntCounter::new("dropped_total", "lines").expect("a valid name");
+    let log = AccessLog::new(&Target::Off, AccessFormat::Json, dropped, &spawner).expect("nothing to open");
+    let ids = RequestIds::new(0x00c0_ffee);
+    // What a request does when there is no file.
+    let ends = || {
+        if black_box(&log).is_on() {
+            log.log(black_box(&record(ids.next())));
+        }
+    };
+    group.bench_function("off, nobody watches", |b| b.iter(ends));
+    let nothing = log.read("status=599".parse().expect("a filter")).expect("room");
+    group.bench_function("a reader who wants none", |b| b.iter(ends));
+    drop(nothing);
+    let all = log.read("".parse().expect("a filter")).expect("room");
+    group.bench_function("a reader who wants all and is too slow", |b| b.iter(ends));
+    drop(all);
+    let watcher = log.watch().expect("room");
+    group.bench_function("a watcher of the hottest", |b| b.iter(ends));
+    drop(watcher);
+    runtime.block_on(spawner.stop(STOP_TIMEOUT));
     group.finish();
 }
 
@@ -51,6 +73,7 @@ fn record(request_id: RequestId) -> AccessRecord<'static> {
         status: Some(200),
         verdict: Verdict::HitMemory,
         detail: None,
+        object: Some(ObjectId([7; 16])),
         bytes_in: 0,
         bytes_out: 16_384,
         duration: Duration::from_micros(48),
@@ -58,6 +81,7 @@ fn record(request_id: RequestId) -> AccessRecord<'static> {
         age: Some(601),
         ttl: Some(2999),
         upstream: None,
+        peer: None,
         upstream_status: None,
         attempts: 0,
         referer: Some(b"https://www.example.com/products/chairs"),

@@ -4,7 +4,7 @@ use crate::fixtures;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use shoal::proto::object::PurgePosition;
 use shoal::proto::segment::{
-    Draft, Fill, RECORD_HEADER, RecordHeader, RecordId, RecordKind, SegmentKey, StoreId,
+    Draft, Fill, RECORD_HEADER, RecordHeader, RecordId, RecordKind, SegmentKey, StoreId, Unknown,
 };
 use std::hint::black_box;
 
@@ -55,6 +55,7 @@ fn draft(payload: &[u8]) -> Draft<'_> {
         expiry: 0,
         sum: crc32c::crc32c(payload),
         payload,
+        unknown: Unknown::default(),
     }
 }
 

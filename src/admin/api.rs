@@ -5,7 +5,9 @@
 //! | `GET /status` | version, uptime, node, listeners, draining, store usage, connections |
 //! | `GET /config` | the effective configuration |
 //! | `GET /peers` | the node's part in the fleet, and the nodes that it knows; `null` for a single node |
-//! | `GET /explain?url=…` | what the node would do with a request for the URL |
+//! | `GET /explain?url=…&fleet=true` | what the node would do with a request for the URL, and who else has it |
+//! | `GET /log?filter=…` | requests as they end, a JSON object a line, until the client goes ([`live`]) |
+//! | `GET /top?interval_ms=…` | figures, a JSON object a line for each interval, until the client goes |
 //! | `POST /purge` | what became of a purge, at each node of the fleet |
 //! | `GET /purges` | the last purges that were asked of this node, and the state of its purge log |
 //! | `POST /reload` | reads the configuration again |
@@ -13,11 +15,13 @@
 
 use super::guard::Guard;
 use super::listen::{self, Peer};
+use super::live;
 use super::problem::Problem;
 use super::purge::{self, PurgeAnswer, PurgeCall};
 use crate::config::model::Admin;
 use crate::net::Listener;
 use crate::task::Spawner;
+use crate::telemetry::AccessLog;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Extension, Query, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -53,8 +57,13 @@ pub struct AdminHooks {
     pub reload: Box<dyn Fn() -> AdminAnswer + Send + Sync>,
     /// Begins to drain. As `reload`.
     pub drain: Box<dyn Fn() -> AdminAnswer + Send + Sync>,
-    /// What the node would do with a request for a URL; dropped if the client goes.
-    pub explain: Box<dyn Fn(String) -> AdminAnswer + Send + Sync>,
+    /// What the node would do with a request for a URL, and, if so asked, which nodes of the fleet have it; dropped if
+    /// the client goes.
+    pub explain: Box<dyn Fn(String, bool) -> AdminAnswer + Send + Sync>,
+    /// Figures that change; an object. Must not block.
+    pub top: Box<dyn Fn() -> Value + Send + Sync>,
+    /// Where those who watch requests are told of them.
+    pub access: Arc<AccessLog>,
     /// Purges. Runs to its end even if the client goes; as many at a time as the hook lets.
     pub purge: Box<dyn Fn(PurgeCall) -> PurgeAnswer + Send + Sync>,
     /// For how long a purge may have members waited for; below the time for an answer.
@@ -121,6 +130,8 @@ fn router(api: Arc<Api>, guard: Guard) -> Router {
         .route("/config", get(async |State(api): State<Arc<Api>>| Json((api.hooks.config)())))
         .route("/peers", get(async |State(api): State<Arc<Api>>| Json((api.hooks.peers)())))
         .route("/explain", get(explain))
+        .route("/log", get(live::log))
+        .route("/top", get(live::top))
         .route("/purge", post(purge::purge))
         .route("/purges", get(purge::past))
         .route("/reload", post(reload))
@@ -143,17 +154,19 @@ async fn checked(State(guard): State<Guard>, request: Request, next: Next) -> Re
 #[derive(Deserialize)]
 struct Explain {
     url: String,
+    #[serde(default)]
+    fleet: bool,
 }
 
 async fn explain(
     State(api): State<Arc<Api>>,
     query: Result<Query<Explain>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let Query(Explain { url }) = query.map_err(|error| {
+    let Query(Explain { url, fleet }) = query.map_err(|error| {
         let hint = "ask for /explain?url=https://host/path, percent-encoded";
         Problem::new(StatusCode::BAD_REQUEST, "url_missing", error.body_text(), hint)
     })?;
-    let answer = tokio::time::timeout(ANSWER_TIMEOUT, (api.hooks.explain)(url)).await;
+    let answer = tokio::time::timeout(ANSWER_TIMEOUT, (api.hooks.explain)(url, fleet)).await;
     answer.map_err(|_late| late("the explanation took too long", "try again"))?.map(Json).map_err(|error| {
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "not_explained", error, "check the URL")
     })
@@ -219,7 +232,8 @@ pub(super) fn late(detail: &str, hint: &'static str) -> Problem {
 
 async fn unknown_path(request: Request) -> Problem {
     let detail = format!("no {}", request.uri().path());
-    let hint = "there are /status, /config, /peers, /explain, /purge, /purges, /reload and /drain";
+    let hint =
+        "there are /status, /config, /peers, /explain, /log, /top, /purge, /purges, /reload and /drain";
     Problem::new(StatusCode::NOT_FOUND, "unknown_path", detail, hint)
 }
 

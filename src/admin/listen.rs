@@ -1,5 +1,6 @@
 //! HTTP/1.1 for both listeners: few connections, short lives, small heads.
 
+use super::live::Taking;
 use crate::net::{Listener, Stream};
 use crate::task::Spawner;
 use axum::Router;
@@ -21,8 +22,9 @@ pub(super) const CONNECTIONS_MAX: usize = 128;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of a request head.
 const HEADER_BYTES_MAX: usize = 16 * 1024;
-/// Age at which a connection is closed, so that slow readers cannot hold all of them.
-const CONNECTION_AGE_MAX: Duration = Duration::from_secs(300);
+/// Age at which a connection is closed, so that slow readers cannot hold all of them. One whose client takes a live
+/// answer has as long again.
+pub(super) const CONNECTION_AGE_MAX: Duration = Duration::from_secs(300);
 /// Time for the request in progress when its connection is to be closed.
 const CLOSE_GRACE: Duration = Duration::from_secs(5);
 /// Pause after a failed accept, such as for want of descriptors.
@@ -58,9 +60,12 @@ pub(super) fn serve(mut listener: Listener, router: Router, spawner: &Spawner) {
 }
 
 async fn serve_connection(stream: Stream, peer: Peer, router: Router, spawner: Spawner) {
+    let taking = Taking::default();
+    let taken = taking.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(taken.clone());
         TowerToHyperService::new(router.clone()).call(request)
     });
     let connection = http1::Builder::new()
@@ -72,7 +77,7 @@ async fn serve_connection(stream: Stream, peer: Peer, router: Router, spawner: S
     let ended = tokio::select! {
         ended = connection.as_mut() => Some(ended),
         () = spawner.cancelled() => None,
-        () = tokio::time::sleep(CONNECTION_AGE_MAX) => None,
+        () = aged(&taking) => None,
     };
     let ended = match ended {
         Some(ended) => ended,
@@ -83,5 +88,15 @@ async fn serve_connection(stream: Stream, peer: Peer, router: Router, spawner: S
     };
     if let Err(error) = ended {
         tracing::debug!(peer = %peer.0, %error, "admin connection ended");
+    }
+}
+
+/// Ends when the connection is old and no live answer is taken on it.
+async fn aged(taking: &Taking) {
+    loop {
+        tokio::time::sleep(CONNECTION_AGE_MAX).await;
+        if !taking.take() {
+            return;
+        }
     }
 }

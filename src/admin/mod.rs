@@ -8,6 +8,7 @@
 mod api;
 mod guard;
 mod listen;
+mod live;
 mod probes;
 mod problem;
 mod purge;

@@ -1,10 +1,10 @@
 use super::*;
 use crate::clock::Clock;
-use crate::config::model::Admin;
+use crate::config::model::{AccessFormat, AccessLog as Target, Admin};
 use crate::net::{Accept, Listener, NetFuture, Stream, Tcp, Transport};
 use crate::proto::purge::{Mode, Wanted};
 use crate::task::Spawner;
-use crate::telemetry::{Metrics, Vocabulary};
+use crate::telemetry::{AccessLog, Metrics, Vocabulary};
 use serde_json::{Value, json};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -73,6 +73,10 @@ fn ready(result: Result<Value, &'static str>) -> AdminAnswer {
     Box::pin(async move { result.map_err(str::to_owned) })
 }
 
+fn dropped() -> prometheus::IntCounter {
+    prometheus::IntCounter::new("dropped_total", "d").expect("valid")
+}
+
 fn hooks() -> AdminHooks {
     AdminHooks {
         status: Box::new(|| json!({"version": "1"})),
@@ -80,7 +84,10 @@ fn hooks() -> AdminHooks {
         peers: Box::new(|| json!({"members": []})),
         reload: Box::new(|| ready(Err("edge.toml:3: no such key"))),
         drain: Box::new(|| ready(Ok(json!({"draining": true})))),
-        explain: Box::new(|url| Box::pin(async move { Ok(json!({ "url": url })) })),
+        explain: Box::new(|url, fleet| Box::pin(async move { Ok(json!({ "url": url, "fleet": fleet })) })),
+        top: Box::new(|| json!({"node": "edge"})),
+        access: AccessLog::new(&Target::Off, AccessFormat::Json, dropped(), &Spawner::current())
+            .expect("no file"),
         purge: Box::new(|call| Box::pin(async move { PurgeReply::Complete(json!(format!("{call:?}"))) })),
         purge_wait_max: Duration::from_secs(25),
         purges: Box::new(|| json!({"purges": []})),
@@ -140,7 +147,9 @@ async fn the_api_answers_what_the_hooks_say() {
     assert_eq!(ask_local(at, "GET /config").await.json(), json!({"node": {"name": "edge"}}));
     assert_eq!(ask_local(at, "GET /peers").await.json(), json!({"members": []}));
     let answer = ask_local(at, "GET /explain?url=https%3A%2F%2Fa.example%2Fb%3Fc%3Dd").await;
-    assert_eq!(answer.json(), json!({"url": "https://a.example/b?c=d"}));
+    assert_eq!(answer.json(), json!({"url": "https://a.example/b?c=d", "fleet": false}));
+    let answer = ask_local(at, "GET /explain?url=https%3A%2F%2Fa.example%2Fb&fleet=true").await;
+    assert_eq!(answer.json()["fleet"], true);
     let answer = ask_local(at, "POST /drain").await;
     assert_eq!((answer.status, answer.json()), (202, json!({"draining": true})));
     assert_eq!(answer.header("cache-control"), Some("no-store"));
@@ -167,6 +176,63 @@ async fn errors_are_problems_with_code_and_hint() {
     let failed = ask_local(at, "POST /reload").await.json();
     assert_eq!(failed["detail"], "edge.toml:3: no such key", "the reason reaches the operator");
     assert_eq!(ask_local(at, "GET /reload").await.header("allow"), Some("POST"), "RFC 9110 §15.5.6");
+}
+
+#[tokio::test]
+async fn what_cannot_be_watched_is_a_problem_and_nobody_watches_after() {
+    let hooks = hooks();
+    let access = hooks.access.clone();
+    let (at, _spawner) = start(hooks, None);
+    for (target, code) in [
+        ("/log?filter=sight%3Da", "filter"),
+        ("/log?fitler=a", "query"),
+        ("/top?interval_ms=10", "out_of_range"),
+        ("/top?objects=100000", "out_of_range"),
+        ("/top?interval_ms=soon", "query"),
+    ] {
+        let answer = ask_local(at, &format!("GET {target}")).await;
+        assert_eq!((answer.status, &answer.json()["code"]), (400, &code.into()), "{target}");
+    }
+    assert_eq!(ask(at, "GET /log", &["Host: example.com"]).await.json()["code"], "foreign_host");
+    assert!(!access.is_on());
+}
+
+#[tokio::test]
+async fn a_live_answer_ends_with_the_node_and_with_its_client() {
+    let hooks = hooks();
+    let access = hooks.access.clone();
+    let (at, spawner) = start(hooks, None);
+    let mut client = connect(at).await;
+    client.write_all(b"GET /log HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("connected");
+    let mut begun = [0; 15];
+    client.read_exact(&mut begun).await.expect("a head");
+    assert!(begun.starts_with(b"HTTP/1.1 200") && access.is_on());
+    drop(client);
+    tokio::time::timeout(LIMIT, async {
+        while access.is_on() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("nobody watches any more");
+
+    let mut client = connect(at).await;
+    client
+        .write_all(b"GET /top?interval_ms=60000 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .await
+        .expect("connected");
+    let mut text = String::new();
+    // The first figures come at once, the next in a minute.
+    while !text.contains("\"hottest\":{\"counted\":0") {
+        let mut part = [0; 1024];
+        let read =
+            tokio::time::timeout(LIMIT, client.read(&mut part)).await.expect("in time").expect("figures");
+        assert!(read > 0, "{text}");
+        text.push_str(std::str::from_utf8(&part[..read]).expect("text"));
+    }
+    assert!(spawner.stop(LIMIT).await, "a live answer holds nobody up");
+    let end = tokio::time::timeout(LIMIT, client.read_to_end(&mut Vec::new())).await;
+    end.expect("in time").expect("an end in order");
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use super::stock::Stock;
 use crate::admin::{Phase, Readiness};
 use crate::clock::Clock;
 use crate::config::model::Config;
+use crate::config::reference::RESTART;
 use crate::config::{ConfigErrors, Loaded};
 use crate::front::{Door, Front, Gate};
 use crate::net::Net;
@@ -89,7 +90,7 @@ pub struct Assembly {
     pub(super) origins: Arc<OriginShared>,
     /// What peers are being given, and fetches for it.
     pub(super) uploads: Spawner,
-    access: Arc<AccessLog>,
+    pub(super) access: Arc<AccessLog>,
     ids: Arc<RequestIds>,
     certificates: Arc<Certificates>,
     net: Net,
@@ -147,6 +148,7 @@ impl Assembly {
             metrics.node.access_log_dropped.clone(),
             control,
         )?;
+        access.expose(&metrics);
         let Surroundings { net, device, resolver, seed, .. } = surroundings;
         let store = Store::open(store_config(&config), Arc::clone(&device), clock, control).await?;
         let around = purge::Surroundings { clock, metrics: &metrics, spawner: control };
@@ -323,17 +325,20 @@ fn store_config(config: &Config) -> StoreConfig {
 /// The sections whose changes need a new process.
 fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     let listen = (&old.listen.http, &old.listen.https) != (&new.listen.http, &new.listen.https);
-    let cache = (old.cache.memory, &old.cache.disks) != (new.cache.memory, &new.cache.disks);
     let admin = |config: &Config| config.admin.as_ref().map(|admin| (admin.listen, admin.token_file.clone()));
-    let changed = [
+    let changed: [_; RESTART.len()] = [
+        ("node.name", old.node.name != new.node.name),
         ("node.roles", old.node.roles != new.node.roles),
         ("node.zone", old.node.zone != new.node.zone),
         ("node.workers", old.node.workers != new.node.workers),
         ("listen", listen),
-        ("cache", cache),
+        ("cache.memory", old.cache.memory != new.cache.memory),
+        ("cache.disk", old.cache.disks != new.cache.disks),
         ("peer", old.peer != new.peer),
         ("metrics", old.metrics != new.metrics),
         ("admin", admin(old) != admin(new)),
+        ("log.format", old.log.json != new.log.json),
     ];
+    debug_assert_eq!(changed.map(|(key, _)| key), RESTART, "the reference says the same");
     changed.into_iter().filter_map(|(section, changed)| changed.then_some(section)).collect()
 }

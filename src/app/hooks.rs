@@ -2,8 +2,8 @@
 //! interface.
 
 use super::assembly::Assembly;
+use super::reload::Reloader;
 use crate::admin::{AdminAnswer, AdminHooks, PurgeCall, PurgeReply};
-use crate::config::{self, Sources};
 use crate::origin::FailureKind;
 use crate::peer::Mesh;
 use crate::serve::{By, NotDone, Order, WAIT_DEFAULT, WAIT_MAX, Way};
@@ -11,13 +11,31 @@ use crate::store::{Departure, DiskState, DiskUsage, StoreUsage};
 use crate::telemetry::Samples;
 use serde_json::{Value, json};
 use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+/// The metrics that `shoal top` shows, and what others begin with.
+const TOP_METRICS: [&str; 9] = [
+    "shoal_requests_total",
+    "shoal_response_bytes_total",
+    "shoal_request_duration_seconds",
+    "shoal_time_to_first_byte_seconds",
+    "shoal_origin_fetches_total",
+    "shoal_origin_failures_total",
+    "shoal_origin_bytes_total",
+    "shoal_peer_taken_bytes_total",
+    "shoal_peer_given_bytes_total",
+];
+const TOP_METRICS_BEGIN: &str = "shoal_purge";
 
 /// Exposes the numbers that the rooms keep.
 pub(super) fn sample(assembly: &Arc<Assembly>) {
     let weak = Arc::downgrade(assembly);
     assembly.node.metrics.on_scrape(move |samples| {
         if let Some(assembly) = weak.upgrade() {
-            sample_store(&assembly, samples);
+            // A node that is only a superpeer stores nothing, and its bounds would be taken for those of edges.
+            if assembly.config().node.roles.edge {
+                sample_store(&assembly, samples);
+            }
             sample_origins(&assembly, samples);
         }
     });
@@ -133,21 +151,22 @@ fn sample_origins(assembly: &Assembly, samples: &mut Samples) {
 }
 
 /// The answers of the admin interface.
-pub(super) fn hooks(assembly: &Arc<Assembly>, sources: &Arc<Sources>) -> AdminHooks {
+pub(super) fn hooks(assembly: &Arc<Assembly>, reloader: &Arc<Reloader>) -> AdminHooks {
     let status = Arc::downgrade(assembly);
     let config = Arc::downgrade(assembly);
     let peers = Arc::downgrade(assembly);
-    let reload = (Arc::downgrade(assembly), Arc::clone(sources));
+    let reload = Arc::clone(reloader);
     let drain = Arc::downgrade(assembly);
     let explain = Arc::downgrade(assembly);
     let (purge, purges) = (Arc::downgrade(assembly), Arc::downgrade(assembly));
+    let (top, began) = (Arc::downgrade(assembly), assembly.node.clock.mono());
     AdminHooks {
         status: Box::new(move || with(&status, status_of)),
         config: Box::new(move || with(&config, |assembly| json!(assembly.loaded.lock().shown))),
         peers: Box::new(move || {
             with(&peers, |assembly| json!(assembly.node.mesh.as_ref().map(Mesh::report)))
         }),
-        reload: Box::new(move || reload_answer(reload.0.clone(), Arc::clone(&reload.1))),
+        reload: Box::new(move || reload_answer(Arc::clone(&reload))),
         drain: Box::new(move || {
             let assembly = drain.clone();
             Box::pin(async move {
@@ -157,17 +176,21 @@ pub(super) fn hooks(assembly: &Arc<Assembly>, sources: &Arc<Sources>) -> AdminHo
                 }))
             })
         }),
-        explain: Box::new(move |url| {
+        explain: Box::new(move |url, fleet| {
             let assembly = explain.clone();
             Box::pin(async move {
                 let assembly = assembly.upgrade().ok_or("the node is stopping")?;
-                let explanation = assembly.node.explain(&url).await?;
+                let node = &assembly.node;
+                let explanation =
+                    if fleet { node.explain_in_fleet(&url).await } else { node.explain(&url).await }?;
                 serde_json::to_value(explanation).map_err(|error| error.to_string())
             })
         }),
         purge: Box::new(move |call| Box::pin(purge_reply(purge.clone(), call))),
         purge_wait_max: WAIT_MAX,
         purges: Box::new(move || with(&purges, |assembly| assembly.node.past_orders())),
+        top: Box::new(move || with(&top, |assembly| top_of(assembly, began))),
+        access: Arc::clone(&assembly.access),
     }
 }
 
@@ -194,13 +217,23 @@ async fn purge_reply(assembly: Weak<Assembly>, call: PurgeCall) -> PurgeReply {
     }
 }
 
-fn reload_answer(assembly: Weak<Assembly>, sources: Arc<Sources>) -> AdminAnswer {
-    Box::pin(async move {
-        let assembly = assembly.upgrade().ok_or("the node is stopping")?;
-        assembly
-            .reload(config::load(&sources))
-            .map(|waiting| json!({ "reloaded": true, "needs_restart": waiting }))
-    })
+fn reload_answer(reloader: Arc<Reloader>) -> AdminAnswer {
+    Box::pin(
+        async move { reloader.reload().map(|waiting| json!({ "reloaded": true, "needs_restart": waiting })) },
+    )
+}
+
+/// The status and, beside it, the metrics that change with requests. `began` is when the node's time is counted from.
+fn top_of(assembly: &Assembly, began: Instant) -> Value {
+    let mut figures = status_of(assembly);
+    let uptime = assembly.node.clock.mono().saturating_duration_since(began);
+    let wanted = |name: &str| TOP_METRICS.contains(&name) || name.starts_with(TOP_METRICS_BEGIN);
+    if let Value::Object(figures) = &mut figures {
+        figures.insert("uptime_ms".to_owned(), json!(u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX)));
+        figures.insert("metrics".to_owned(), assembly.node.metrics.figures(wanted));
+        figures.insert("peers".to_owned(), json!(assembly.node.mesh.as_ref().map(Mesh::report)));
+    }
+    figures
 }
 
 fn status_of(assembly: &Assembly) -> Value {

@@ -6,6 +6,8 @@
 mod assembly;
 mod hooks;
 mod process;
+mod reload;
+mod service;
 mod stock;
 
 pub use assembly::{Assembly, BuildError, Surroundings};

@@ -2,6 +2,8 @@
 
 use super::assembly::{Assembly, BuildError, Surroundings};
 use super::hooks;
+use super::reload::{self, Reloader};
+use super::service::ServiceManager;
 use crate::admin::{self, Phase};
 use crate::clock::Clock;
 use crate::config::{self, Sources};
@@ -12,6 +14,7 @@ use crate::store::FileDevice;
 use crate::task::Spawner;
 use crate::telemetry::logging;
 use anyhow::Context;
+use std::convert::Infallible;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -38,6 +41,7 @@ const HUGE_PAGES_FROM: u64 = 512 << 20;
 /// # Errors
 /// Mistakes in the configuration, or what keeps the node from starting.
 pub fn run(sources: Sources) -> anyhow::Result<ExitCode> {
+    let content = reload::content_of(&sources);
     let loaded = config::load(&sources)?;
     let log = logging::init(&loaded.config.log.filter, loaded.config.log.json)?;
     raise_descriptor_limit();
@@ -66,17 +70,32 @@ pub fn run(sources: Sources) -> anyhow::Result<ExitCode> {
         let workers = start_workers(&assembly, workers_count, &mut opened)?;
         // Stopped last, so that a drain can be watched.
         let watchers = Spawner::current();
-        let sources = Arc::new(sources);
-        open_doors_for_operators(&assembly, &sources, &watchers, &mut opened)?;
+        let manager = Arc::new(ServiceManager::of_process(Clock::system()));
+        let reloader = Reloader::new(Arc::clone(&assembly), sources, content, Arc::clone(&manager));
+        let reloader = Arc::new(reloader);
+        open_doors_for_operators(&assembly, &reloader, &watchers, &mut opened)?;
         // Caught before anybody is told that the node runs, and may signal it.
         let signals = Signals::catch()?;
         become_ready(&assembly, &control);
         opened.announce();
-        serve_until_told(&assembly, &sources, signals).await;
+        manager.ready(&opened.status());
+        reloader.watch(&control);
+        tokio::select! {
+            () = serve_until_told(&assembly, &reloader, signals) => {}
+            never = prove_alive(&manager, &workers) => match never {},
+        }
+        manager.stopping();
         finish(&assembly, workers, &control).await;
         watchers.stop(STOP_TIMEOUT).await;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Proves to the service manager that control runtime and workers are alive, for as long as it is polled.
+async fn prove_alive(manager: &ServiceManager, workers: &[WorkerThread]) -> Infallible {
+    manager.prove_alive(workers.iter().map(|worker| worker.spawner.clone()).collect()).await;
+    // There is no manager that asks.
+    std::future::pending().await
 }
 
 /// The addresses that were opened, told on standard output for whoever started the process.
@@ -84,6 +103,12 @@ pub fn run(sources: Sources) -> anyhow::Result<ExitCode> {
 struct Opened(Vec<(&'static str, SocketAddr)>);
 
 impl Opened {
+    /// All of them in a line.
+    fn status(&self) -> String {
+        let places: Vec<String> = self.0.iter().map(|(what, at)| format!("{what} {at}")).collect();
+        format!("serving on {}", places.join(", "))
+    }
+
     fn announce(&self) {
         let mut text: String = self.0.iter().map(|(what, at)| format!("listening {what} {at}\n")).collect();
         text.push_str("ready\n");
@@ -166,7 +191,7 @@ fn work(runtime: &Runtime, front: Arc<Front>, doors: Vec<Door>) {
 
 fn open_doors_for_operators(
     assembly: &Arc<Assembly>,
-    sources: &Arc<Sources>,
+    reloader: &Arc<Reloader>,
     watchers: &Spawner,
     opened: &mut Opened,
 ) -> anyhow::Result<()> {
@@ -182,7 +207,7 @@ fn open_doors_for_operators(
     if let Some(admin) = &config.admin {
         let listener = listen(admin.listen)?;
         opened.0.push(("admin", listener.local_addr()?));
-        admin::serve_admin(listener, admin, hooks::hooks(assembly, sources), watchers)?;
+        admin::serve_admin(listener, admin, hooks::hooks(assembly, reloader), watchers)?;
     }
     Ok(())
 }
@@ -222,12 +247,12 @@ impl Signals {
 
 /// Carries out signals until one of them (or the admin interface) begins the drain: HUP reloads; TERM,
 /// INT and QUIT drain.
-async fn serve_until_told(assembly: &Arc<Assembly>, sources: &Sources, mut signals: Signals) {
+async fn serve_until_told(assembly: &Arc<Assembly>, reloader: &Reloader, mut signals: Signals) {
     loop {
         tokio::select! {
             _ = signals.hangup.recv() => {
                 // The result is logged and counted where it arises.
-                let _ = assembly.reload(config::load(sources));
+                let _ = reloader.reload();
                 continue;
             }
             _ = signals.terminate.recv() => {}

@@ -45,6 +45,9 @@ pub(super) struct Ca {
     /// Name of the cluster
     #[arg(long, value_name = "NAME", default_value = "shoal", value_parser = parse_name)]
     name: String,
+    /// Leave an authority that is there already as it is, and succeed: for scripts that run again
+    #[arg(long)]
+    keep: bool,
 }
 
 /// Where the authority is.
@@ -91,6 +94,9 @@ pub(super) struct Token {
     /// How long the token is good, such as 24h, or `never` for one that does not expire
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = parse_ttl)]
     ttl: Ttl,
+    /// File for the token, which is replaced if it is there; only its owner may read it. Otherwise it is printed
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
 }
 
 /// The certificate to show.
@@ -125,13 +131,7 @@ pub(super) fn main(command: &Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Ca(args) => make_authority(args, now)?,
         Command::Node(args) => make_node(args, now)?,
-        Command::Token(args) => {
-            let expires = match args.ttl {
-                Ttl::For(ttl) => Some(now.plus(ttl)),
-                Ttl::Forever => None,
-            };
-            print_line(&args.authority.load()?.mint_token(roles(&args.role), expires)?)?;
-        }
+        Command::Token(args) => make_token(args, now)?,
         Command::Show(args) => show(args, now)?,
     }
     Ok(ExitCode::SUCCESS)
@@ -139,12 +139,30 @@ pub(super) fn main(command: &Command) -> anyhow::Result<ExitCode> {
 
 fn make_authority(args: &Ca, now: Wall) -> anyhow::Result<()> {
     let [cert, key] = [CA_FILE, CA_KEY_FILE].map(|name| args.out.join(name));
+    if args.keep && cert.exists() && key.exists() {
+        // They must still be one authority.
+        AuthorityFiles { ca: args.out.clone(), ca_key: None }.load()?;
+        eprintln!("{} and {} are kept", cert.display(), key.display());
+        return Ok(());
+    }
     prepare(&args.out, &[&cert, &key])?;
     let authority = Authority::create(&args.name, now)?;
     write_new(&key, &authority.key_pem(), KEY_MODE)?;
     write_new(&cert, authority.certificate_pem(), CERTIFICATE_MODE)?;
     eprintln!("wrote {} and {}; keep the key secret", cert.display(), key.display());
     Ok(())
+}
+
+fn make_token(args: &Token, now: Wall) -> anyhow::Result<()> {
+    let expires = match args.ttl {
+        Ttl::For(ttl) => Some(now.plus(ttl)),
+        Ttl::Forever => None,
+    };
+    let token = args.authority.load()?.mint_token(roles(&args.role), expires)?;
+    match &args.out {
+        Some(path) => replace(path, &format!("{token}\n"), KEY_MODE),
+        None => print_line(&token),
+    }
 }
 
 fn make_node(args: &Node, now: Wall) -> anyhow::Result<()> {
@@ -161,7 +179,7 @@ fn make_node(args: &Node, now: Wall) -> anyhow::Result<()> {
     let chain = authority.issue_for(&key, roles(&args.role), &args.name, now, args.lifetime)?;
     let pem: String = chain.iter().map(encode).collect();
     if args.renew {
-        replace(&cert, &pem)?;
+        replace(&cert, &pem, CERTIFICATE_MODE)?;
     } else {
         write_new(&key_file, &key.pem(), KEY_MODE)?;
         write_new(&cert, &pem, CERTIFICATE_MODE)?;
@@ -288,11 +306,11 @@ fn write_new(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
     .with_context(|| path.display().to_string())
 }
 
-/// Puts a new certificate in the place of an old one, so that a node that reads it sees one or the other.
-fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
-    let new = path.with_extension("pem.new");
+/// Puts a new file in the place of an old one, so that a node that reads it sees one or the other.
+fn replace(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
+    let new = path.with_added_extension("new");
     let _ = fs::remove_file(&new);
-    write_new(&new, text, CERTIFICATE_MODE)?;
+    write_new(&new, text, mode)?;
     fs::rename(&new, path).with_context(|| path.display().to_string())
 }
 

@@ -1,4 +1,4 @@
-//! `shoal config show` and `shoal config schema`
+//! `shoal config show`, `shoal config schema` and `shoal config reference`
 
 use super::run_args::RunArgs;
 use super::{print_json, print_line};
@@ -12,6 +12,8 @@ pub(super) enum Command {
     Show(Box<Show>),
     /// Print the JSON schema of a configuration file
     Schema,
+    /// Print the page with every key: type, default, bounds, meaning (Markdown)
+    Reference,
 }
 
 /// Which configuration to show.
@@ -28,6 +30,7 @@ pub(super) struct Show {
 pub(super) fn main(command: &Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Schema => print_json(&config::schema())?,
+        Command::Reference => print_line(config::reference::page().trim_end())?,
         Command::Show(args) => {
             let loaded = config::load(&args.run.sources())?;
             if args.json {

@@ -11,11 +11,14 @@ mod check;
 mod config_cmd;
 pub mod demo;
 pub mod explain;
+mod log;
 pub mod origin;
 mod peers;
+mod plain;
 mod purge;
 pub mod replay;
 pub mod run_args;
+mod top;
 mod version;
 
 use crate::app;
@@ -50,8 +53,15 @@ enum Command {
     /// Make and show the cluster's certificates and join tokens.
     #[command(subcommand)]
     Cert(cert::Command),
-    /// Ask a running node why the next request for a URL would hit or miss.
+    /// Ask a running node why the next request for a URL would hit or miss, and who in the fleet has it.
+    #[command(after_help = explain::EXAMPLES)]
     Explain(explain::Args),
+    /// Watch a running node: rates, tiers, hottest objects, peers and origins.
+    #[command(after_help = top::EXAMPLES)]
+    Top(top::Args),
+    /// Show requests as a running node answers them.
+    #[command(after_help = log::EXAMPLES)]
+    Log(log::Args),
     /// Remove content from the caches of all nodes, or make it stale.
     Purge(purge::Args),
     /// Show the fleet as a running node sees it.
@@ -72,6 +82,8 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Config(command) => config_cmd::main(&command),
         Command::Cert(command) => cert::main(&command),
         Command::Explain(args) => explain::main(&args),
+        Command::Top(args) => top::main(&args),
+        Command::Log(args) => log::main(&args),
         Command::Purge(args) => purge::main(&args),
         Command::Peers(args) => peers::main(&args),
         Command::Origin(args) => origin::main(args),
@@ -97,9 +109,15 @@ fn report(error: &anyhow::Error) -> ExitCode {
 
 /// Writes a line to standard output. A reader that has gone, as `head` has, is no failure.
 fn print_line(line: &str) -> anyhow::Result<()> {
+    print(line).map(|_is_read| ())
+}
+
+/// As [`print_line`]; returns whether there is still a reader.
+fn print(line: &str) -> anyhow::Result<bool> {
     match writeln!(std::io::stdout().lock(), "{line}") {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 

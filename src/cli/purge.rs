@@ -101,7 +101,7 @@ pub(super) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     if let Some(site) = &args.of {
         call["site"] = json!(site);
     }
-    let answer = purged(args.node.post("/purge", &call)?)?;
+    let answer = purged(args.node.post("/purge".to_owned(), &call)?)?;
     if args.json {
         print_json(&answer)?;
     } else {
@@ -238,7 +238,7 @@ fn from_file(args: &Args, path: &Path) -> anyhow::Result<ExitCode> {
 /// One call, made again while the node says that there are too many.
 fn patiently(args: &Args, urls: &[String]) -> anyhow::Result<Value> {
     for _ in 0..RETRIES_MAX {
-        let answer = args.node.post("/purge", &call(args, urls))?;
+        let answer = args.node.post("/purge".to_owned(), &call(args, urls))?;
         match answer.retry_after {
             Some(pause) if answer.status == StatusCode::TOO_MANY_REQUESTS => {
                 std::thread::sleep(pause.min(PAUSE_MAX));

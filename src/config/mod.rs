@@ -14,6 +14,7 @@
 mod layer;
 pub mod model;
 mod read;
+pub mod reference;
 mod scalar;
 mod schema;
 mod sections;

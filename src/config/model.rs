@@ -50,6 +50,8 @@ pub struct Node {
     pub workers: usize,
     /// How long a drain may take before connections are cut.
     pub drain_timeout: Duration,
+    /// Whether a change of the configuration file is a reload, without being told.
+    pub watch_config: bool,
 }
 
 /// Where clients connect.

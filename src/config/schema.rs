@@ -43,9 +43,8 @@ pub(super) fn keys() -> Vec<String> {
     keys
 }
 
-#[cfg(test)]
 /// Follows `$ref`, and the one shape in an `anyOf` with null.
-fn resolve<'a>(root: &'a Value, at: &'a Value) -> &'a Value {
+pub(super) fn resolve<'a>(root: &'a Value, at: &'a Value) -> &'a Value {
     let at = at.get("anyOf").and_then(|any| any.get(0)).unwrap_or(at);
     let name = at.get("$ref").and_then(Value::as_str).and_then(|path| path.strip_prefix("#/$defs/"));
     name.and_then(|name| root.get("$defs")?.get(name)).unwrap_or(at)

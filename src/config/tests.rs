@@ -667,3 +667,69 @@ proptest! {
         let _ = load(&nothing().origin(&[&url, &rest]).sources);
     }
 }
+
+/// A value out of bounds for each key that the reference says has some.
+const OUT_OF_BOUNDS: [(&str, &str); 28] = [
+    ("node.name", "\"\""),
+    ("node.zone", "\"\""),
+    ("node.roles", "[]"),
+    ("node.workers", "1025"),
+    ("cache.memory", "1"),
+    ("cache.disk.size", "1"),
+    ("cache.heuristic_percent", "101"),
+    ("limits.header_timeout", "\"0s\""),
+    ("limits.keepalive_timeout", "\"0s\""),
+    ("limits.idle_timeout", "\"0s\""),
+    ("limits.connection_age", "\"0s\""),
+    ("limits.header_bytes", "1023"),
+    ("limits.header_count", "7"),
+    ("limits.uri_bytes", "255"),
+    ("limits.requests_per_connection", "0"),
+    ("limits.connections", "0"),
+    ("limits.connections_per_ip", "0"),
+    ("limits.http2_streams", "0"),
+    ("peer.directory_max", "0"),
+    ("site.connect_timeout", "\"0s\""),
+    ("site.first_byte_timeout", "\"0s\""),
+    ("site.between_bytes_timeout", "\"0s\""),
+    ("site.fail_timeout", "\"0s\""),
+    ("site.connections_max", "0"),
+    ("site.fail_max", "0"),
+    ("site.retries", "17"),
+    ("site.cache.heuristic_percent", "101"),
+    ("site.rules.cache.heuristic_percent", "101"),
+];
+
+#[test]
+fn the_bounds_that_the_reference_tells_are_those_that_hold() {
+    let page = reference::page();
+    let mut table = String::new();
+    let mut told = Vec::new();
+    for line in page.lines() {
+        let cells: Vec<_> = line.split(" | ").collect();
+        if let Some(title) = line.strip_prefix("## ") {
+            table = title.trim_matches(['`', '[', ']']).to_owned();
+        } else if cells.len() >= 6 && line.starts_with("| `") && !cells[3].is_empty() {
+            told.push(tree::join(&table, cells[0].trim_matches(['|', ' ', '`'])));
+        }
+    }
+    let mut expected: Vec<_> = OUT_OF_BOUNDS.iter().map(|(key, _)| (*key).to_owned()).collect();
+    told.sort();
+    expected.sort();
+    assert_eq!(told, expected);
+    for (key, value) in OUT_OF_BOUNDS {
+        let (table, name) = key.rsplit_once('.').unwrap_or(("", key));
+        let site = "[[site]]\nhosts = [\"*\"]\norigins = [\"http://127.0.0.1:1\"]\n";
+        let text = match table {
+            "site" => format!("{site}{name} = {value}\n"),
+            "site.cache" => format!("{site}[site.cache]\n{name} = {value}\n"),
+            "site.rules.cache" => {
+                format!("{site}[[site.rules]]\npath = \"/\"\ncache = {{ {name} = {value} }}\n")
+            }
+            "cache.disk" => format!("{site}[[cache.disk]]\npath = \"a\"\n{name} = {value}\n"),
+            _ => format!("{site}[{table}]\n{name} = {value}\n"),
+        };
+        let mistakes = toml(&text).mistakes().join("\n");
+        assert!(mistakes.contains(name), "{key} = {value}: {mistakes}");
+    }
+}

@@ -118,7 +118,11 @@ impl Connection {
         };
         let io = TokioIo::new(Watched::new(wire, Arc::clone(&connection.watch), place));
         let mut serving = pin!(builder.serve_connection_with_upgrades(io, service));
-        let drain = connection.front.drain.clone();
+        let drained = async {
+            connection.front.drain.cancelled().await;
+            connection.watch.left().await;
+        };
+        let mut drained = pin!(drained);
         let (mut draining, mut worn) = (false, false);
         loop {
             tokio::select! {
@@ -128,7 +132,7 @@ impl Connection {
                     }
                     return;
                 }
-                () = drain.cancelled(), if !draining => {
+                () = drained.as_mut(), if !draining => {
                     draining = true;
                     serving.as_mut().graceful_shutdown();
                 }
@@ -175,7 +179,8 @@ impl Connection {
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<ClientBody> {
         let multiplexed = request.version() == Version::HTTP_2;
         let now = self.front.worker.node.clock.now();
-        let is_last = self.watch.request_begins(now.mono, multiplexed, &self.limits);
+        let draining = self.front.drain.is_cancelled();
+        let is_last = self.watch.request_begins(now.mono, multiplexed, draining, &self.limits);
         self.serving.get_or_init(|| {
             let version = if multiplexed { HttpVersion::H2 } else { HttpVersion::H1 };
             enter(self.front.worker.node.metrics.node.connections_serving.of(version))
@@ -191,6 +196,7 @@ impl Connection {
         let answer = self.front.worker.handle(request, &self.client, now).await;
         let mut response = record.respond(answer);
         // Said, so that the client does not send into a connection that is being closed.
+        let is_last = is_last || self.front.drain.is_cancelled();
         if is_last && !multiplexed && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }

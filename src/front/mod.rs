@@ -13,11 +13,12 @@ mod watch;
 
 pub use gate::Gate;
 
-use crate::net::Listener;
+use crate::net::{Listener, Stream};
 use crate::proto::key::Scheme;
 use crate::serve::Worker;
 use crate::task::Spawner;
 use crate::telemetry::{AccessLog, ListenerKind, RequestIds, Shed};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -49,35 +50,41 @@ pub struct Door {
     pub tls: Option<Arc<rustls::ServerConfig>>,
 }
 
-/// Accepts connections until the drain begins, then closes the listener.
+/// Accepts connections until the drain begins, then closes the listener. Those that the system has accepted by then are
+/// served too, since their clients may have sent a request.
 pub async fn accept(front: Arc<Front>, mut door: Door) {
-    let kind = if door.tls.is_some() { ListenerKind::Https } else { ListenerKind::Http };
     let metrics = Arc::clone(&front.worker.node.metrics);
     loop {
         let accepted = tokio::select! {
-            () = front.drain.cancelled() => return,
+            () = front.drain.cancelled() => break,
             accepted = door.listener.accept() => accepted,
         };
-        let (stream, from) = match accepted {
-            Ok(accepted) => accepted,
+        match accepted {
+            Ok((stream, from)) => admit(&front, door.tls.clone(), stream, from),
             Err(error) => {
                 metrics.node.accept_errors.inc();
                 tracing::debug!(%error, "accept");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
             }
-        };
-        metrics.node.connections_accepted.inc();
-        let limits = &front.worker.node.snapshot.load().config.limits;
-        let entered = match front.gate.enter(from.ip(), limits.connections, limits.connections_per_ip) {
-            Ok(entered) => entered,
-            Err(limit) => {
-                metrics.node.connections_shed.of(limit).inc();
-                continue;
-            }
-        };
-        let accepted = conn::Accepted { stream, from, tls: door.tls.clone(), kind, entered };
-        front.connections.spawn_graceful(conn::serve(Arc::clone(&front), accepted));
+        }
+    }
+    for (stream, from) in door.listener.close() {
+        admit(&front, door.tls.clone(), stream, from);
+    }
+}
+
+/// Serves a connection, unless too many are open.
+fn admit(front: &Arc<Front>, tls: Option<Arc<rustls::ServerConfig>>, stream: Stream, from: SocketAddr) {
+    let kind = if tls.is_some() { ListenerKind::Https } else { ListenerKind::Http };
+    let metrics = &front.worker.node.metrics.node;
+    metrics.connections_accepted.inc();
+    let limits = &front.worker.node.snapshot.load().config.limits;
+    match front.gate.enter(from.ip(), limits.connections, limits.connections_per_ip) {
+        Ok(entered) => {
+            let accepted = conn::Accepted { stream, from, tls, kind, entered };
+            front.connections.spawn_graceful(conn::serve(Arc::clone(front), accepted));
+        }
+        Err(limit) => metrics.connections_shed.of(limit).inc(),
     }
 }
 

@@ -36,7 +36,7 @@ pub(super) struct Record {
     termination: Termination,
 }
 
-/// What only the access log wants to know.
+/// What only the access log and those who watch it want to know.
 struct Asked {
     method: Method,
     uri: Uri,
@@ -184,15 +184,22 @@ impl Drop for Record {
         let since = |at: Instant| at.saturating_duration_since(self.at.mono);
         let (duration, first_byte) = (since(now), self.answered.as_ref().map(|answered| since(answered.at)));
         let status = self.answered.as_ref().map(|answered| answered.status.as_u16());
-        let unrouted = &self.front.worker.node.metrics.unrouted;
+        let node = &self.front.worker.node;
+        let unrouted = &node.metrics.unrouted;
         let answered = self.answered.as_ref();
         let metrics = answered.and_then(|answered| answered.metrics.as_ref()).unwrap_or(unrouted);
         let verdict = answered.map_or(Verdict::Error, |answered| answered.verdict);
         metrics.request(verdict, status, duration, first_byte);
+        if let Some(age) = answered.and_then(|answered| answered.notes.age) {
+            metrics.aged(age);
+        }
         let Some(asked) = &self.asked else { return };
         let nothing = Notes::default();
         let notes = answered.map_or(&nothing, |answered| &answered.notes);
         let upstream = notes.server.as_ref().map(|server| format!("{}:{}", server.host, server.port));
+        let peer = notes
+            .peer
+            .map(|peer| node.mesh.as_ref().map_or_else(|| peer.to_string(), |mesh| mesh.name_of(peer)));
         let host = asked.host.as_ref().and_then(|host| host.to_str().ok()).or_else(|| asked.uri.host());
         self.front.access.log(&AccessRecord {
             at: self.at.wall,
@@ -207,6 +214,7 @@ impl Drop for Record {
             status,
             verdict,
             detail: answered.and_then(|answered| answered.detail.or_else(|| answered.notes.detail())),
+            object: notes.object,
             bytes_in: self.upload.received(),
             bytes_out: self.bytes_out,
             duration,
@@ -214,6 +222,7 @@ impl Drop for Record {
             age: notes.age.map(u64::from),
             ttl: notes.ttl,
             upstream: upstream.as_deref(),
+            peer: peer.as_deref(),
             upstream_status: notes.origin_status.map(|status| status.as_u16()),
             attempts: notes.attempts,
             referer: asked.referer.as_ref().map(HeaderValue::as_bytes),

@@ -21,6 +21,11 @@ use tokio::sync::Notify;
 
 use crate::clock::Clock;
 
+/// In a drain: how long a connection over HTTP/1.1 without a request is kept. A request that was sent before its client
+/// could know of the drain is answered, with `Connection: close`, instead of running into a closed connection
+/// (RFC 9112 §9.6); a client under load sends its next within this.
+const DRAIN_IDLE: Duration = Duration::from_secs(1);
+
 /// Why a connection was closed from this side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Expired {
@@ -47,6 +52,8 @@ struct State {
     multiplexed: bool,
     since: Instant,
     head_begun: bool,
+    /// Whether the client ever sent a byte.
+    spoke: bool,
     blocked_since: Option<Instant>,
 }
 
@@ -60,19 +67,28 @@ impl Watch {
             multiplexed: false,
             since: now,
             head_begun: true,
+            spoke: false,
             blocked_since: None,
         };
         Arc::new(Self { clock, started: now, state: Mutex::new(state), close: Notify::new() })
     }
 
-    /// A request head is complete. Whether it is the last that this connection serves.
-    pub(super) fn request_begins(&self, now: Instant, multiplexed: bool, limits: &Limits) -> bool {
+    /// A request head is complete. Whether it is the last that this connection serves, for its number, for the
+    /// connection's age, or in a drain.
+    pub(super) fn request_begins(
+        &self,
+        now: Instant,
+        multiplexed: bool,
+        draining: bool,
+        limits: &Limits,
+    ) -> bool {
         let mut state = self.state.lock();
         state.in_progress += 1;
         state.requests += 1;
         state.multiplexed = multiplexed;
         state.head_begun = false;
-        let worn = state.requests >= limits.requests_per_connection
+        let worn = draining
+            || state.requests >= limits.requests_per_connection
             || now.saturating_duration_since(self.started) >= limits.connection_age;
         if worn {
             self.close.notify_one();
@@ -90,6 +106,28 @@ impl Watch {
     /// Resolves when the connection should close after its current requests.
     pub(super) async fn worn(&self) {
         self.close.notified().await;
+    }
+
+    /// Resolves when a connection may close in a drain that begins now, or was on when it came. Over HTTP/2 that is
+    /// at once, since its client is told which requests it must send elsewhere, and streams end before it does.
+    pub(super) async fn left(&self) {
+        let begun = self.clock.mono();
+        while let Some(wait) = self.keeps(begun) {
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// When to look again whether the connection may close in a drain that has begun then; `None` if it may.
+    fn keeps(&self, begun: Instant) -> Option<Duration> {
+        let now = self.clock.mono();
+        let state = self.state.lock();
+        if state.multiplexed {
+            return None;
+        }
+        let is_asking = state.in_progress > 0 || (state.head_begun && state.spoke);
+        let quiet = now.saturating_duration_since(state.since.max(begun));
+        let left = if is_asking { DRAIN_IDLE } else { DRAIN_IDLE.saturating_sub(quiet) };
+        (!left.is_zero()).then_some(left)
     }
 
     /// Resolves when a limit has passed.
@@ -120,6 +158,7 @@ impl Watch {
 
     fn was_read(&self) {
         let mut state = self.state.lock();
+        state.spoke = true;
         if state.in_progress == 0 && !state.head_begun && !state.multiplexed {
             state.head_begun = true;
             state.since = self.clock.mono();

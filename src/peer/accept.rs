@@ -70,6 +70,7 @@ impl Shared {
         let outcome = match Caller::of(alpn(&connection).as_deref(), &chain(&connection)) {
             Ok(Caller::Node(certified)) => self.greet(&connection, &certified).await,
             Ok(Caller::Enrolling(certified)) => self.enrol(desk, &connection, certified).await,
+            Ok(Caller::OtherMajor(certified)) => Err(self.turn_away(&connection, &certified).await),
             Err(error) => Err(error.into()),
         };
         outcome.map_err(|refusal| refusal.concerning(&connection))
@@ -89,6 +90,15 @@ impl Shared {
         endpoint::trust(connection);
         self.stand(connection.clone(), member, None).await?;
         Ok(())
+    }
+
+    /// Hears which major version the other speaks, to name it in the refusal.
+    async fn turn_away(&self, connection: &Connection, certified: &Certified) -> Refusal {
+        let hello = async {
+            let streams = connection.accept_bi().await?;
+            hello::asked(&mut Exchange::accepted(certified.id, streams, ASK_MAX)).await
+        };
+        hello.await.map_or_else(|refusal| refusal, |hello| hello::other_major(&hello))
     }
 
     /// Serves a connection until it is gone.
@@ -118,14 +128,15 @@ impl Shared {
         let mut exchange = Exchange::accepted(link.member().id, streams, ASK_MAX);
         let first = tokio::time::timeout(ASK_LIMIT, exchange.frame()).await;
         let ask = match first {
-            Ok(Ok(Some(Frame::Message(bytes)))) => wire::Ask::decode(bytes).ok().and_then(|ask| ask.kind),
+            Ok(Ok(Some(Frame::Message(bytes)))) => wire::Ask::decode(bytes).ok(),
             Ok(Ok(_) | Err(AskError::Protocol)) => None,
             Ok(Err(_)) => return None,
             Err(_elapsed) => return self.refuse(exchange, StreamRefusal::Timeout),
         };
-        match ask {
-            Some(wire::ask::Kind::Hello(_)) | None => self.refuse(exchange, StreamRefusal::Protocol),
-            Some(ask) => {
+        match ask.map(|ask| ask.kind) {
+            Some(None) => self.refuse(exchange, StreamRefusal::Unsupported),
+            Some(Some(wire::ask::Kind::Hello(_))) | None => self.refuse(exchange, StreamRefusal::Protocol),
+            Some(Some(ask)) => {
                 exchange.prefer(priority(&ask));
                 Some(LinkEvent::Asked { link: link.clone(), ask, exchange })
             }
@@ -136,6 +147,7 @@ impl Shared {
         self.metrics.node.links.streams_refused.of(reason).inc();
         exchange.reset(match reason {
             StreamRefusal::Timeout | StreamRefusal::Protocol => code::PROTOCOL,
+            StreamRefusal::Unsupported => code::UNSUPPORTED,
             StreamRefusal::Busy => code::BUSY,
         });
         None

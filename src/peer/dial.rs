@@ -165,9 +165,12 @@ impl Shared {
         to: SocketAddr,
         expect: Option<NodeId>,
     ) -> Result<Link, Refusal> {
-        if alpn(connection).as_deref() != Some(wire::ALPN) {
-            return Err(ClusterError::Protocol.into());
-        }
+        let agreed = alpn(connection);
+        let has_major = match agreed.as_deref() {
+            Some(wire::ALPN) => true,
+            Some(wire::VERSION_ALPN) => false,
+            _ => return Err(ClusterError::Protocol.into()),
+        };
         let chain = chain(connection);
         let certified = Certified::read(chain.first().ok_or(ClusterError::NoCertificate)?)?;
         if certified.id == self.me.id {
@@ -180,7 +183,11 @@ impl Shared {
         let mut exchange = Exchange::opened(certified.id, connection.open_bi().await?);
         let ask = wire::Ask { kind: Some(wire::ask::Kind::Hello(self.hello.clone())) };
         exchange.send_message(&ask).await?;
+        // Without a common major version the answer is that the connection is closed, with the reason.
         let hello = hello::answered(&mut exchange).await?;
+        if !has_major {
+            return Err(hello::other_major(&hello));
+        }
         exchange.finish();
         let member = hello::judge(&hello, &certified, connection.remote_address())?;
         self.stand(connection.clone(), member, Some(to)).await

@@ -49,7 +49,9 @@ fn asked(
     match ask {
         ask::Kind::Resolve(resolve) => directory::serve_resolve(node, from, &resolve, exchange),
         ask::Kind::Session(session) => directory::serve_session(node, from, session.number, exchange),
-        ask::Kind::Read(_) | ask::Kind::Open(_) => hand_over(node, from, ask, exchange, requests),
+        ask::Kind::Read(_) | ask::Kind::Open(_) | ask::Kind::Look(_) => {
+            hand_over(node, from, ask, exchange, requests)
+        }
         ask::Kind::Hello(_) => node.refuse(exchange, AskRefusal::Protocol),
     }
 }

@@ -4,6 +4,7 @@ use super::frames::Frames;
 use crate::proto::swarm::NodeId;
 use crate::proto::wire::frame::{self, FrameHead, FrameKind};
 use crate::proto::wire::{DATA_MAX, Frame, FrameError, MESSAGE_MAX, code};
+use crate::telemetry::IntCounter;
 use bytes::{BufMut, Bytes, BytesMut};
 use quinn::{ReadError, RecvStream, SendStream, VarInt, WriteError};
 use std::future::Future;
@@ -29,6 +30,9 @@ pub enum AskError {
     /// What came is not what must come.
     #[error("peer does not keep to the protocol")]
     Protocol,
+    /// The question, or its answer, is of a kind that one of the two versions does not know.
+    #[error("peer speaks another minor version, which does not know this")]
+    Unsupported,
     /// The peer is in quarantine here.
     #[error("peer is in quarantine")]
     Quarantined,
@@ -42,6 +46,8 @@ pub struct Exchange {
     send: SendStream,
     receive: RecvStream,
     frames: Frames,
+    /// Counts the body bytes that come, where anyone wants to know.
+    received: Option<IntCounter>,
     unsent: Vec<Bytes>,
     ended: bool,
 }
@@ -58,7 +64,13 @@ impl Exchange {
         (send, receive): (SendStream, RecvStream),
         message_max: usize,
     ) -> Self {
-        Self { peer, send, receive, frames: Frames::new(message_max), unsent: Vec::new(), ended: false }
+        let frames = Frames::new(message_max);
+        Self { peer, send, receive, frames, received: None, unsent: Vec::new(), ended: false }
+    }
+
+    /// Counts the body bytes that come from here on.
+    pub(super) fn count(&mut self, received: IntCounter) {
+        self.received = Some(received);
     }
 
     /// Who is at the other end.
@@ -74,6 +86,9 @@ impl Exchange {
     pub async fn frame(&mut self) -> Result<Option<Frame>, AskError> {
         loop {
             if let Some(frame) = self.frames.next()? {
+                if let (Frame::Data(bytes), Some(received)) = (&frame, &self.received) {
+                    received.inc_by(bytes.len() as u64);
+                }
                 return Ok(Some(frame));
             }
             let mut pieces = [const { Bytes::new() }; PIECES];
@@ -201,6 +216,7 @@ impl AskError {
         match u32::try_from(code.into_inner()) {
             Ok(code::UPSTREAM) => Self::Upstream,
             Ok(code::PROTOCOL) => Self::Protocol,
+            Ok(code::UNSUPPORTED) => Self::Unsupported,
             _ => Self::Refused,
         }
     }

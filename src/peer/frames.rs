@@ -8,6 +8,8 @@ use std::collections::VecDeque;
 /// Pieces of body shorter than this are copied together. A piece is a part of a receive buffer of up to 64 KiB, which a
 /// short one would keep alive; and whoever hashes or sends the body does it faster in one go.
 const WHOLE_PIECE_MIN: usize = 16 << 10;
+/// Frames of later versions that are skipped one after the other. More is no version's way of speaking.
+const SKIPPED_RUN_MAX: u32 = 16;
 
 /// What has arrived and was not taken yet. Owned by the stream; holds at most a message and the pieces of one read.
 pub(super) struct Frames {
@@ -17,6 +19,7 @@ pub(super) struct Frames {
     open: Option<FrameHead>,
     payload: BytesMut,
     message_max: usize,
+    skipped_run: u32,
 }
 
 impl Frames {
@@ -29,6 +32,7 @@ impl Frames {
             open: None,
             payload: BytesMut::new(),
             message_max,
+            skipped_run: 0,
         }
     }
 
@@ -45,26 +49,31 @@ impl Frames {
     }
 
     /// The next frame, `None` if more must come first. Of a `Data` frame whatever is there is handed out as
-    /// a frame of its own.
+    /// a frame of its own; what later versions say is passed over.
     ///
     /// # Errors
     /// If what came is no frame; nothing can be read after that.
     pub(super) fn next(&mut self) -> Result<Option<Frame>, FrameError> {
-        if self.open.is_none() {
-            self.open = self.take_head()?;
+        loop {
+            if self.open.is_none() {
+                self.open = self.take_head()?;
+            }
+            let Some(FrameHead { kind, length }) = self.open else { return Ok(None) };
+            match kind {
+                FrameKind::Data => return Ok(self.take_data(length).map(Frame::Data)),
+                FrameKind::Skipped(_) if self.skip(kind, length) => continue,
+                FrameKind::Skipped(_) => return Ok(None),
+                _ => {}
+            }
+            let Some(payload) = self.take_whole(length) else { return Ok(None) };
+            self.open = None;
+            return Ok(Some(match kind {
+                FrameKind::Chunk => Frame::Chunk(fixed(&payload)?),
+                FrameKind::End => Frame::End(u64::from_le_bytes(fixed(&payload)?)),
+                FrameKind::Pulse => Frame::Pulse,
+                FrameKind::Message | FrameKind::Data | FrameKind::Skipped(_) => Frame::Message(payload),
+            }));
         }
-        let Some(FrameHead { kind, length }) = self.open else { return Ok(None) };
-        if kind == FrameKind::Data {
-            return Ok(self.take_data(length).map(Frame::Data));
-        }
-        let Some(payload) = self.take_whole(length) else { return Ok(None) };
-        self.open = None;
-        Ok(Some(match kind {
-            FrameKind::Message | FrameKind::Data => Frame::Message(payload),
-            FrameKind::Chunk => Frame::Chunk(fixed(&payload)?),
-            FrameKind::End => Frame::End(u64::from_le_bytes(fixed(&payload)?)),
-            FrameKind::Pulse => Frame::Pulse,
-        }))
     }
 
     fn take_head(&mut self) -> Result<Option<FrameHead>, FrameError> {
@@ -76,7 +85,25 @@ impl Frames {
         self.head_length = 0;
         let head = FrameHead::decode(self.head)?;
         let fits = head.kind != FrameKind::Message || head.length <= self.message_max;
+        self.skipped_run = match head.kind {
+            FrameKind::Skipped(kind) if self.skipped_run == SKIPPED_RUN_MAX => {
+                return Err(FrameError::Kind(kind));
+            }
+            FrameKind::Skipped(_) => self.skipped_run + 1,
+            _ => 0,
+        };
         if fits { Ok(Some(head)) } else { Err(FrameError::Length(head.length)) }
+    }
+
+    /// Drops what is there of the `left` bytes of the open frame. Whether that was all of it.
+    fn skip(&mut self, kind: FrameKind, mut left: usize) -> bool {
+        while left > 0
+            && let Some(piece) = self.take_piece(left)
+        {
+            left -= piece.len();
+        }
+        self.open = (left > 0).then_some(FrameHead { kind, length: left });
+        left == 0
     }
 
     /// Some of the `left` bytes of the open `Data` frame.
@@ -204,6 +231,47 @@ mod tests {
         let mut reader = Frames::new(100);
         reader.push(Bytes::copy_from_slice(&FrameHead { kind: FrameKind::Message, length: 101 }.encode()));
         assert_eq!(reader.next(), Err(FrameError::Length(101)));
+    }
+
+    #[test]
+    fn what_a_later_version_says_is_passed_over_however_it_comes() {
+        let skipped = |kind, length| {
+            let mut frame = FrameHead { kind: FrameKind::Skipped(kind), length }.encode().to_vec();
+            frame.resize(frame.len() + length, 0xff);
+            frame
+        };
+        let said =
+            [skipped(128, 0), encode(&Frame::End(7)), skipped(255, 9000), encode(&Frame::Pulse)].concat();
+        for cut in [1, 3, 1000, said.len()] {
+            let mut reader = Frames::new(100);
+            let mut read = Vec::new();
+            for piece in said.chunks(cut) {
+                reader.push(Bytes::copy_from_slice(piece));
+                while let Some(frame) = reader.next().unwrap() {
+                    read.push(frame);
+                }
+            }
+            assert_eq!(read, [Frame::End(7), Frame::Pulse]);
+            assert!(reader.is_between() && reader.payload.is_empty(), "nothing is kept of it");
+        }
+    }
+
+    #[test]
+    fn who_says_nothing_but_what_is_passed_over_is_not_listened_to_for_ever() {
+        let frame = FrameHead { kind: FrameKind::Skipped(200), length: 0 }.encode();
+        let mut reader = Frames::new(100);
+        reader.push(Bytes::from(frame.repeat(SKIPPED_RUN_MAX as usize)));
+        assert_eq!(reader.next(), Ok(None));
+        reader.push(Bytes::copy_from_slice(&frame));
+        assert_eq!(reader.next(), Err(FrameError::Kind(200)));
+        let mut reader = Frames::new(100);
+        reader.push(Bytes::copy_from_slice(
+            &FrameHead { kind: FrameKind::Skipped(200), length: 70_000 }.encode(),
+        ));
+        assert_eq!(reader.next(), Err(FrameError::Length(70_000)));
+        let mut reader = Frames::new(100);
+        reader.push(Bytes::from_static(&[127, 0, 0, 0, 0]));
+        assert_eq!(reader.next(), Err(FrameError::Kind(127)), "only the upper half may be skipped");
     }
 
     #[test]

@@ -18,30 +18,36 @@ pub(super) fn of(me: &Member) -> Hello {
     Hello {
         version_min,
         version_max,
-        features: 0,
+        features: wire::FEATURES,
         name: me.name.to_string(),
         zone: me.zone.to_string(),
         roles: me.roles.bits(),
         address: me.address.to_string(),
         program: env!("CARGO_PKG_VERSION").to_owned(),
         incarnation: me.incarnation,
+        required: 0,
+        major: wire::MAJOR,
     }
 }
 
 /// Who the other is, from its hello, its certificate and the address that its packets come from.
 ///
 /// # Errors
-/// If there is no common version, or it says what cannot be.
+/// If there is no common version, it needs a feature that this build does not know, or it says what cannot be.
 pub(super) fn judge(hello: &Hello, certified: &Certified, observed: SocketAddr) -> Result<Member, Refusal> {
     let (low, high) = wire::VERSIONS;
     if hello.version_max < low || high < hello.version_min {
-        let words = format!(
-            "no common version: this node speaks {low} to {high} of the wire, the other {} to {} (program {:.32})",
-            hello.version_min,
-            hello.version_max,
-            hello.program.escape_debug().to_string()
-        );
-        return Err(Refusal::new(PeerRefusal::Version, words));
+        let theirs = format!("{} to {}", hello.version_min, hello.version_max);
+        return Err(apart("minor version", &format!("{low} to {high}"), &theirs, hello));
+    }
+    let unknown = hello.required & !wire::FEATURES;
+    if unknown != 0 {
+        return Err(apart(
+            "set of features",
+            &format!("{:#x}", wire::FEATURES),
+            &format!("{unknown:#x}"),
+            hello,
+        ));
     }
     if hello.name.len() > NAME_MAX || hello.zone.len() > NAME_MAX {
         return Err(Refusal::new(PeerRefusal::Protocol, "its name or zone is too long"));
@@ -55,6 +61,21 @@ pub(super) fn judge(hello: &Hello, certified: &Certified, observed: SocketAddr) 
         roles: certified.roles.and(Roles::of_bits(hello.roles)),
         incarnation: hello.incarnation,
     })
+}
+
+/// The refusal of one who speaks another major version.
+pub(super) fn other_major(hello: &Hello) -> Refusal {
+    apart("major version", &wire::MAJOR.to_string(), &hello.major.to_string(), hello)
+}
+
+/// A refusal in words that read alike at both ends.
+fn apart(what: &str, ours: &str, theirs: &str, hello: &Hello) -> Refusal {
+    let (program, other) = (env!("CARGO_PKG_VERSION"), hello.program.escape_debug().to_string());
+    let words = format!(
+        "no common {what} of the wire: who refuses speaks {ours} (shoal {program}), who is refused {theirs} \
+         (shoal {other:.32}); upgrade the older"
+    );
+    Refusal::new(PeerRefusal::Version, words)
 }
 
 /// The address that a node says it is reached at. One that listens on all its addresses does not know which of them
@@ -97,9 +118,11 @@ impl From<AskError> for Refusal {
         let reason = match error {
             AskError::Protocol => PeerRefusal::Protocol,
             AskError::Silent => PeerRefusal::Timeout,
-            AskError::Unreachable | AskError::Refused | AskError::Upstream | AskError::Quarantined => {
-                PeerRefusal::Other
-            }
+            AskError::Unreachable
+            | AskError::Refused
+            | AskError::Upstream
+            | AskError::Unsupported
+            | AskError::Quarantined => PeerRefusal::Other,
         };
         Self::new(reason, error.to_string())
     }
@@ -163,5 +186,9 @@ mod tests {
         let refusal = judge(&too_new, &certified(Roles::EDGE), observed()).unwrap_err();
         assert_eq!(refusal.reason, PeerRefusal::Version);
         assert!(refusal.words.contains("1 to 1") && refusal.words.contains("2 to 9"), "{}", refusal.words);
+        let demanding = Hello { required: 1 << 63, ..later };
+        let refusal = judge(&demanding, &certified(Roles::EDGE), observed()).unwrap_err();
+        assert_eq!(refusal.reason, PeerRefusal::Version);
+        assert!(refusal.words.contains("0x8000000000000000"), "{}", refusal.words);
     }
 }

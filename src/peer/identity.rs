@@ -16,6 +16,8 @@ use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+/// Bytes in which later versions may say more of a member. Not read, but kept and passed on.
+const MORE_MAX: usize = 64;
 /// Bytes of a name or zone that others are told; the rest is cut off. Keeps a packet's header, which
 /// names up to three members, to half of a packet.
 pub(super) const TEXT_MAX: usize = 63;
@@ -40,6 +42,9 @@ pub(super) struct Life {
     incarnation: u64,
     /// How often it was taken for dead since it was started.
     renewals: u32,
+    /// What later versions say more, in [`MORE_MAX`] bytes: postcard has no fields that can be skipped. It belongs to
+    /// the life, so all nodes pass the same on, whatever they can read of it.
+    more: Arc<[u8]>,
 }
 
 impl Life {
@@ -52,6 +57,7 @@ impl Life {
             roles: member.roles.bits(),
             incarnation: member.incarnation,
             renewals: 0,
+            more: Arc::default(),
         }
     }
 
@@ -87,7 +93,7 @@ impl Life {
     }
 
     fn is_sound(&self) -> bool {
-        self.name.len() <= TEXT_MAX && self.zone.len() <= TEXT_MAX
+        self.name.len() <= TEXT_MAX && self.zone.len() <= TEXT_MAX && self.more.len() <= MORE_MAX
     }
 }
 
@@ -142,7 +148,7 @@ pub(super) enum PacketError {
     /// It is not a packet; or one that is too long was to be written.
     #[error(transparent)]
     Encoding(#[from] postcard::Error),
-    /// A member has a longer name than any node tells.
+    /// A member has a longer name, or more said of it, than any node tells.
     #[error("a name is too long")]
     Text,
     /// A member is named by its address.
@@ -291,6 +297,39 @@ mod tests {
         assert_eq!(packets.named(&packet), Ok(vec![NodeId([1; 16]), NodeId([3; 16])]));
     }
 
+    /// The packet of version 1.1, written down: if this fails, nodes of two releases do not see each other alive.
+    #[test]
+    fn a_packet_is_written_as_version_1_1_writes_it() {
+        let mut packets = Packets { me: life(2, 1) };
+        let mut packet = Vec::new();
+        packets.encode_header(&ping(Identity::Life(life(2, 1))), &mut packet).unwrap();
+        packet.put_u16(1);
+        packets.encode_member(&foca::Member::down(Identity::Life(life(3, 5))), &mut packet).unwrap();
+        assert_eq!(data_encoding::HEXLOWER.encode(&packet), GOLDEN);
+    }
+
+    const GOLDEN: &str = "\
+        0001010101010101010101010101010101000a000001d83606656467652d310161010100000300020202020202020202\
+        02020202020202000a000002d83606656467652d31016101010000000900010003030303030303030303030303030303\
+        000a000003d83606656467652d310161010500000002";
+
+    #[test]
+    fn what_a_later_version_says_more_of_a_member_is_kept_and_passed_on() {
+        let later = Life { more: [1, 2, 3].into(), ..life(3, 5) };
+        let mut packets = Packets { me: life(2, 1) };
+        let mut packet = Vec::new();
+        packets.encode_member(&foca::Member::alive(Identity::Life(later.clone())), &mut packet).unwrap();
+        let read = packets.decode_member(&packet[..]).unwrap();
+        assert_eq!(read.id().life(), Some(&later));
+        let mut again = Vec::new();
+        packets.encode_member(&read, &mut again).unwrap();
+        assert_eq!(again, packet);
+        let verbose = Life { more: [0; MORE_MAX + 1].into(), ..later };
+        packet.clear();
+        packets.encode_member(&foca::Member::alive(Identity::Life(verbose)), &mut packet).unwrap();
+        assert_eq!(packets.decode_member(&packet[..]), Err(PacketError::Text));
+    }
+
     #[test]
     fn only_who_is_asked_to_let_somebody_in_need_not_be_known() {
         let mut packets = Packets { me: life(2, 1) };
@@ -327,6 +366,7 @@ mod tests {
             zone: "z".repeat(TEXT_MAX).into(),
             roles: u32::MAX,
             renewals: u32::MAX,
+            more: [255; MORE_MAX].into(),
             ..life(id, u64::MAX)
         };
         let mut packets = Packets { me: longest(1) };

@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::proto::swarm::{Member, NodeId};
 use crate::proto::wire::{self, close, frame};
 use crate::task::Spawner;
-use crate::telemetry::{Metrics, PeerRefusal};
+use crate::telemetry::{IntCounter, Metrics, PeerRefusal};
 use crate::tls::cluster::Identity;
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -68,12 +68,18 @@ struct Standing {
     connection: Connection,
     member: Member,
     dialled: Option<SocketAddr>,
+    received: IntCounter,
 }
 
 impl Link {
-    /// `dialled` is the address, if this node dialled.
-    pub(super) fn new(connection: Connection, member: Member, dialled: Option<SocketAddr>) -> Self {
-        Self(Arc::new(Standing { connection, member, dialled }))
+    /// `dialled` is the address, if this node dialled; `received` counts the body bytes that the other end sends.
+    pub(super) fn new(
+        connection: Connection,
+        member: Member,
+        dialled: Option<SocketAddr>,
+        received: IntCounter,
+    ) -> Self {
+        Self(Arc::new(Standing { connection, member, dialled, received }))
     }
 
     /// Who is at the other end: identity and roles as the certificate says (roles: those that the hello says too).
@@ -87,6 +93,7 @@ impl Link {
         let Ok(streams) = streams else { return Err(AskError::Refused) };
         let mut exchange = Exchange::opened(self.member().id, streams.ok().ok_or(AskError::Unreachable)?);
         exchange.prefer(priority(&ask));
+        exchange.count(self.0.received.clone());
         exchange.send_message(&wire::Ask { kind: Some(ask) }).await?;
         Ok(exchange)
     }
@@ -124,7 +131,10 @@ impl Link {
 /// What is short and waited for goes before bodies.
 pub(super) fn priority(ask: &wire::ask::Kind) -> i32 {
     match ask {
-        wire::ask::Kind::Hello(_) | wire::ask::Kind::Resolve(_) | wire::ask::Kind::Session(_) => 1,
+        wire::ask::Kind::Hello(_)
+        | wire::ask::Kind::Resolve(_)
+        | wire::ask::Kind::Session(_)
+        | wire::ask::Kind::Look(_) => 1,
         wire::ask::Kind::Read(_) | wire::ask::Kind::Open(_) => 0,
     }
 }
@@ -264,7 +274,8 @@ impl Shared {
         member: Member,
         dialled: Option<SocketAddr>,
     ) -> Result<Link, Refusal> {
-        let link = Link::new(connection, member, dialled);
+        let received = self.metrics.node.links.received_from(&member.name);
+        let link = Link::new(connection, member, dialled, received);
         // A place in the channel comes first, so that events are in the order of what is done to the table. Without
         // a reader there is nobody to tell.
         let place = self.events.reserve().await.ok();

@@ -4,7 +4,6 @@ use super::exchange::{AskError, Exchange};
 use super::lease::Lease;
 use super::membership::Told;
 use super::node::Node;
-use super::node::Node;
 use super::purges::Receipt;
 use super::{resolve, settled, start};
 use crate::clock::Clock;
@@ -107,7 +106,7 @@ pub enum Blame {
     Protocol,
 }
 
-/// What a peer asks of this node: always `Read` or `Open`.
+/// What a peer asks of this node: always `Read`, `Open` or `Look`.
 pub struct PeerRequest {
     /// Who asks.
     pub from: Member,
@@ -151,6 +150,16 @@ impl Mesh {
     /// caller bounds it.
     pub async fn settled(&self) {
         settled::settled(&self.node).await;
+    }
+
+    /// What a node calls itself; its identity if that is not known.
+    pub fn name_of(&self, node: NodeId) -> String {
+        self.node.view().member(node).map_or_else(|| node.to_string(), |member| member.name.to_string())
+    }
+
+    /// The live edges but this one.
+    pub fn edges(&self) -> Vec<Member> {
+        self.node.view().others().filter(|member| member.roles.edge).cloned().collect()
     }
 
     /// Asks the superpeers. Bounded: it answers [`Answer::Unreachable`] when the decision budget is spent.

@@ -1,11 +1,12 @@
 //! Connections that do not come about: why, in a word for the metrics and in a sentence for the operator.
 
 use crate::clock::Clock;
-use crate::proto::wire::close;
+use crate::proto::wire::{self, close};
 use crate::telemetry::{Metrics, PeerRefusal};
 use crate::tls::cluster::{ClusterError, refusal_of_connection};
 use parking_lot::Mutex;
-use quinn::{ConnectionError, VarInt};
+use quinn::{ConnectionError, TransportErrorCode, VarInt};
+use rustls::AlertDescription;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -67,6 +68,9 @@ impl Refusal {
 impl From<ConnectionError> for Refusal {
     fn from(error: ConnectionError) -> Self {
         let reason = refusal_of_connection(&error);
+        if is_about_protocols(&error) {
+            return Self::new(reason, no_common_protocol(&error));
+        }
         match error {
             ConnectionError::TransportError(error) => {
                 Self::new(reason, format!("this node refuses it: {}", error.reason))
@@ -83,6 +87,30 @@ impl From<ConnectionError> for Refusal {
             error => Self::new(reason, error.to_string()),
         }
     }
+}
+
+/// Whether the two found no protocol that both speak: the alert of TLS for that (RFC 7301 §3.2).
+fn is_about_protocols(error: &ConnectionError) -> bool {
+    let code = match error {
+        ConnectionError::TransportError(error) => error.code,
+        ConnectionError::ConnectionClosed(closed) => closed.error_code,
+        _ => return false,
+    };
+    code == TransportErrorCode::crypto(AlertDescription::NoApplicationProtocol.into())
+}
+
+/// Why two could not even tell each other their versions. A superpeer without the authority's key has no word for
+/// enrolment either.
+fn no_common_protocol(error: &ConnectionError) -> String {
+    let who = match error {
+        ConnectionError::TransportError(_) => "this node refuses it",
+        _ => "it refuses this node",
+    };
+    let ours = [wire::ALPN, wire::ENROL_ALPN].map(String::from_utf8_lossy).join(" and ");
+    format!(
+        "{who}: no common protocol. This node speaks {ours}; the other is no shoal, gives certificates by another \
+         major version, or has no peer.ca_key to give them"
+    )
 }
 
 impl From<ClusterError> for Refusal {

@@ -6,11 +6,13 @@ use super::{Cached, Exchange, Fetching, Snapshot, lead, tier_name};
 use crate::body::{Body, UploadFault};
 use crate::config::model::{OriginServer, Site};
 use crate::origin::{FetchError, Fetched};
+use crate::proto::key::ObjectId;
 use crate::proto::plan::FetchReason;
 use crate::proto::semantics::{
     self, Boundary, CacheStatus, Condition, FwdReason, Multipart, NotStorable, Ranges, ResponseFacts, Reuse,
     ValidateReason, Validators,
 };
+use crate::proto::swarm::NodeId;
 use crate::proto::verdict::Verdict;
 use crate::route::{PassReason, Refusal};
 use crate::store::Hit;
@@ -66,6 +68,10 @@ pub struct Notes {
     pub collapsed: bool,
     /// Whether the response, or the word that the stored one is still good, came from another edge.
     pub from_peer: bool,
+    /// The edge that gave the response, if one did.
+    pub peer: Option<NodeId>,
+    /// The object that was asked for.
+    pub object: Option<ObjectId>,
     /// Why the response was not stored.
     pub not_stored: Option<NotStorable>,
     /// Age of the response in seconds.
@@ -92,6 +98,7 @@ impl Notes {
         Self {
             site: Some(Arc::clone(exchange.site())),
             client: Some(exchange.routed.client),
+            object: Some(exchange.routed.object),
             ..Self::default()
         }
     }
@@ -167,6 +174,7 @@ impl Cached {
         if let Some(server) = &arriving.server {
             self.note_origin(server, arriving.draft.status);
         }
+        self.notes.peer = arriving.peer;
         let ttl = self.lifetime_left(&arriving);
         let mut status = self.forwarded_status().stored().ttl(ttl).detail(arriving.source.as_str());
         if verdict == Verdict::Origin {

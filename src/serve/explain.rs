@@ -1,5 +1,6 @@
 //! `explain`: why the next GET for a URL would hit or miss, with the figures behind it.
 
+use super::fleet::{self, Fleet};
 use super::{Client, Gone, Node};
 use crate::body::Body;
 use crate::proto::key;
@@ -39,6 +40,8 @@ pub struct Explanation {
     pub purge_position: u64,
     /// Whether this node knows of all purges of its fleet; if not, all that is stored is validated before use.
     pub in_sync: bool,
+    /// Who has it, if the fleet was asked.
+    pub fleet: Option<Fleet>,
 }
 
 /// The parts of a cache key.
@@ -121,6 +124,20 @@ impl Node {
     /// # Errors
     /// What is wrong with the URL, or why it would be refused.
     pub async fn explain(&self, url: &str) -> Result<Explanation, String> {
+        self.explain_routed(url).await.map(|(explanation, _routed)| explanation)
+    }
+
+    /// As [`explain`](Self::explain), and asks the fleet who has it; bounded in time.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn explain_in_fleet(&self, url: &str) -> Result<Explanation, String> {
+        let (mut explanation, routed) = self.explain_routed(url).await?;
+        explanation.fleet = fleet::look(self, &routed, &explanation).await;
+        Ok(explanation)
+    }
+
+    async fn explain_routed(&self, url: &str) -> Result<(Explanation, Routed), String> {
         let snapshot = self.snapshot.load_full();
         let (request, client) = request_for(url)?;
         let routed = snapshot
@@ -133,7 +150,7 @@ impl Node {
         let uncacheable = self.known.is_uncacheable(routed.object, now);
         let next = self.next(&routed, &fields, (now, in_sync), uncacheable).await;
         let variants = self.store.inspect(routed.object);
-        Ok(Explanation {
+        let explanation = Explanation {
             url: url.to_owned(),
             site: routed.site.name.clone(),
             rule: routed.applied().map(|rule| rule.path.clone()),
@@ -149,7 +166,9 @@ impl Node {
             stored: variants.iter().map(|variant| self.describe(variant, &routed, now)).collect(),
             purge_position: self.purges.position().0,
             in_sync,
-        })
+            fleet: None,
+        };
+        Ok((explanation, routed))
     }
 
     async fn next(
@@ -246,6 +265,15 @@ impl Node {
             None => ("unread", None),
         };
         Judged { position: position.0, judgement, stale_for }
+    }
+}
+
+impl Next {
+    /// Whether what is stored here answers, without asking anybody.
+    pub(super) fn is_stored(&self) -> bool {
+        [Verdict::HitMemory, Verdict::HitDisk, Verdict::StaleWhileRevalidate]
+            .iter()
+            .any(|verdict| verdict.as_str() == self.verdict)
     }
 }
 

@@ -213,9 +213,12 @@ async fn fetch(
 ) -> Result<Fetched, FetchError> {
     asking.metrics.origin_fetches.inc(asking.reason as usize);
     asking.metrics.taking.origin_fetches.of(ground).inc();
+    let (clock, metrics) = (worker.node.clock, &asking.metrics);
+    let asked = clock.mono();
     let fetched = worker.origins.fetch(&asking.site.origin, request, None).await;
-    if let Err(error) = &fetched {
-        asking.metrics.origin_failures.inc(error.kind() as usize);
+    match &fetched {
+        Ok(_) => metrics.origin_answered(clock.mono().saturating_duration_since(asked)),
+        Err(error) => metrics.origin_failures.inc(error.kind() as usize),
     }
     fetched
 }
@@ -340,8 +343,16 @@ async fn store(
     let filling = worker.node.store.begin(draft.clone());
     let partial = filling.partial();
     let server = Some(fetched.server);
-    let arriving =
-        Arc::new(Arriving { draft, withheld, facts, vary, partial, source: Source::Origin, server });
+    let arriving = Arc::new(Arriving {
+        draft,
+        withheld,
+        facts,
+        vary,
+        partial,
+        source: Source::Origin,
+        server,
+        peer: None,
+    });
     let checker = worker.node.mesh.is_some().then(|| Checker::new(length));
     let intake = Intake::begin(leader, arriving, filling);
     match pump(intake, body, &asking.metrics, checker).await {

@@ -13,6 +13,7 @@ mod deliver;
 mod explain;
 mod fetching;
 mod fill;
+mod fleet;
 mod intake;
 mod known;
 mod lead;

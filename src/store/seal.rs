@@ -103,6 +103,20 @@ mod tests {
         assert_eq!(Seal::decode(&bare.encode().unwrap()), Some(bare));
     }
 
+    /// The bytes of format 1, written down: if this fails, what nodes have on disk is lost or misread.
+    #[test]
+    fn a_seal_and_an_edition_are_written_as_format_1_writes_them() {
+        let seal = Seal { hashes: vec![[1; 32]], ..seal() };
+        assert_eq!(data_encoding::HEXLOWER.encode(&seal.encode().unwrap()), SEAL);
+        let edition = edition(VersionId([7; 16]), Wall::from_millis(1_800_000_000_123));
+        assert_eq!(data_encoding::HEXLOWER.encode(&edition.0), EDITION);
+    }
+
+    const SEAL: &str = "\
+        0102000001000000000030000000000006006163636570740600782d73686f7001010101010101010101010101010101\
+        01010101010101010101010101010101";
+    const EDITION: &str = "f0137f13d226563a3eb64602e0b3ae0d";
+
     #[test]
     fn fetches_at_two_times_are_two_editions() {
         let version = VersionId([7; 16]);

@@ -139,7 +139,7 @@ label! {
         NotANode = "not_a_node",
         /// No agreement: protocol, bytes that are not TLS, or a message that is not a hello.
         Protocol = "protocol",
-        /// The two speak no common version of the wire.
+        /// The two speak no common version of the wire, or one needs a feature that the other does not know.
         Version = "version",
         /// Another node answered than the one expected.
         Identity = "identity",
@@ -158,8 +158,10 @@ label! {
     StreamRefusal {
         /// No question came in time.
         Timeout = "timeout",
-        /// What came is no question that this node knows.
+        /// What came is no question.
         Protocol = "protocol",
+        /// The question is of a kind that this version does not know.
+        Unsupported = "unsupported",
         /// More questions wait than may.
         Busy = "busy",
     }

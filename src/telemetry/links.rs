@@ -1,8 +1,14 @@
 //! Metrics of the connections with other nodes.
 
 use super::labels::{Outcome, PeerRefusal, PerLabel, StreamRefusal};
-use super::registry::Registry;
+use super::registry::{Family, Registry};
 use prometheus::{IntCounter, IntGauge};
+
+/// Nodes with a series of their own; what comes from those beyond is counted under [`PEER_OVERFLOW`]. As nodes keep their
+/// names, this is about the size of the fleet.
+const PEERS_MAX: usize = 128;
+/// The label of nodes beyond [`PEERS_MAX`]. No node is named like this.
+const PEER_OVERFLOW: &str = "(other)";
 
 /// Handles of the connections with other nodes, all at 0 from the start.
 pub struct LinkMetrics {
@@ -20,9 +26,15 @@ pub struct LinkMetrics {
     pub issued: PerLabel<Outcome, IntCounter>,
     /// Certificates that this node wanted for itself, by whether it got one.
     pub renewals: PerLabel<Outcome, IntCounter>,
+    received: Family<IntCounter, 1>,
 }
 
 impl LinkMetrics {
+    /// Counts body bytes that the node `name` sends. Resolve it once for a connection.
+    pub fn received_from(&self, name: &str) -> IntCounter {
+        self.received.child_within([name], PEERS_MAX, [PEER_OVERFLOW])
+    }
+
     pub(super) fn new(registry: &Registry) -> Self {
         let by = |name, help, label| registry.counters(name, help, [label]);
         let dials = by("shoal_peer_dials_total", "Dials to other nodes that were done.", "result");
@@ -57,6 +69,11 @@ impl LinkMetrics {
                 .child([]),
             issued: PerLabel::new(|label| issued.child([label])),
             renewals: PerLabel::new(|label| renewals.child([label])),
+            received: registry.counters(
+                "shoal_peer_received_bytes_total",
+                "Body bytes received from other nodes, by the name of the node that sent them.",
+                ["peer"],
+            ),
         }
     }
 }

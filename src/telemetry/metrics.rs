@@ -22,7 +22,23 @@ const TIME_BUCKETS: &[f64] = &[
     5.0, 10.0, 30.0, 60.0,
 ];
 
-/// Sites with series of their own; those beyond share [`SITE_OVERFLOW`]. Each has about 185 series in
+/// Upper bounds of the histogram of ages, in seconds: a second to a month.
+const AGE_BUCKETS: &[f64] = &[
+    1.0,
+    10.0,
+    60.0,
+    300.0,
+    900.0,
+    3_600.0,
+    14_400.0,
+    43_200.0,
+    86_400.0,
+    259_200.0,
+    604_800.0,
+    2_592_000.0,
+];
+
+/// Sites with series of their own; those beyond share [`SITE_OVERFLOW`]. Each has about 220 series in
 /// about 100 KB.
 const SITES_MAX: usize = 256;
 /// The label of sites beyond [`SITES_MAX`]. No host is named like this.
@@ -110,6 +126,11 @@ impl Metrics {
     /// source that refers back to these metrics should hold a [`Weak`](std::sync::Weak).
     pub fn on_scrape(&self, source: impl Fn(&mut Samples) + Send + Sync + 'static) {
         self.registry.sample_from(Arc::new(source));
+    }
+
+    /// The series of the metrics whose names are `wanted`, as JSON ([`figures`](super::figures)).
+    pub fn figures(&self, wanted: impl Fn(&str) -> bool) -> serde_json::Value {
+        super::figures::of(self.registry.gather(wanted))
     }
 
     /// All series in the Prometheus text format ([`METRICS_CONTENT_TYPE`](super::METRICS_CONTENT_TYPE)).
@@ -223,6 +244,7 @@ pub struct SiteMetrics {
     response_bytes: PerLabel<Source, IntCounter>,
     duration: Histogram,
     first_byte: Histogram,
+    age: Histogram,
     /// Responses that were not stored, by reason.
     pub not_stored: CounterByReason,
     /// Requests sent to the origin, by reason.
@@ -231,6 +253,7 @@ pub struct SiteMetrics {
     pub origin_failures: CounterByReason,
     /// Body bytes received from the origin.
     pub origin_bytes: IntCounter,
+    origin_first_byte: Histogram,
     /// Fills in progress ([`enter`]).
     pub fills_open: IntGauge,
     /// Requests that joined a fill that another began.
@@ -257,6 +280,16 @@ impl SiteMetrics {
         }
     }
 
+    /// Counts a response with an `Age` of this many seconds. Others have none: what was forwarded, refused or failed.
+    pub fn aged(&self, seconds: u32) {
+        self.age.observe(f64::from(seconds));
+    }
+
+    /// Counts an answer of the origin to a request for the cache; `waited` is the time to its head, retries included.
+    pub fn origin_answered(&self, waited: Duration) {
+        self.origin_first_byte.observe(waited.as_secs_f64());
+    }
+
     /// Counts body bytes sent to a client.
     pub fn sent(&self, source: Source, bytes: u64) {
         self.response_bytes.of(source).inc_by(bytes);
@@ -274,10 +307,12 @@ impl SiteMetrics {
             response_bytes: PerLabel::new(|source| families.response_bytes.child([site, source])),
             duration: families.duration.child([site]),
             first_byte: families.first_byte.child([site]),
+            age: families.age.child([site]),
             not_stored: by_reason(&families.not_stored, vocabulary.not_stored),
             origin_fetches: by_reason(&families.origin_fetches, vocabulary.origin_fetch),
             origin_failures: by_reason(&families.origin_failures, vocabulary.origin_failure),
             origin_bytes: families.origin_bytes.child([site]),
+            origin_first_byte: families.origin_first_byte.child([site]),
             fills_open: families.fills_open.child([site]),
             collapsed: families.collapsed.child([site]),
             taking: families.taking.of_site(site),
@@ -291,10 +326,12 @@ struct SiteFamilies {
     response_bytes: Family<IntCounter, 2>,
     duration: Family<Histogram, 1>,
     first_byte: Family<Histogram, 1>,
+    age: Family<Histogram, 1>,
     not_stored: Family<IntCounter, 2>,
     origin_fetches: Family<IntCounter, 2>,
     origin_failures: Family<IntCounter, 2>,
     origin_bytes: Family<IntCounter, 1>,
+    origin_first_byte: Family<Histogram, 1>,
     fills_open: Family<IntGauge, 1>,
     collapsed: Family<IntCounter, 1>,
     taking: TakingFamilies,
@@ -327,10 +364,22 @@ impl SiteFamilies {
                 ["site"],
                 TIME_BUCKETS,
             ),
+            age: registry.histograms(
+                "shoal_response_age_seconds",
+                "Age of the responses that came from the cache or went into it, when their head was sent.",
+                ["site"],
+                AGE_BUCKETS,
+            ),
             not_stored: by("shoal_responses_not_stored_total", "Origin responses not stored.", "reason"),
             origin_fetches: by("shoal_origin_fetches_total", "Requests sent to the origin.", "reason"),
             origin_failures: by("shoal_origin_failures_total", "Requests to the origin that failed.", "kind"),
             origin_bytes: per_site("shoal_origin_bytes_total", "Body bytes received from the origin."),
+            origin_first_byte: registry.histograms(
+                "shoal_origin_first_byte_seconds",
+                "Time from a request for the cache to the origin's response head, retries included.",
+                ["site"],
+                TIME_BUCKETS,
+            ),
             fills_open: registry.gauges(
                 "shoal_fills_open",
                 "Fetches in progress that feed the cache.",
@@ -348,10 +397,12 @@ impl SiteFamilies {
         self.response_bytes.retain(two);
         self.duration.retain(one);
         self.first_byte.retain(one);
+        self.age.retain(one);
         self.not_stored.retain(two);
         self.origin_fetches.retain(two);
         self.origin_failures.retain(two);
         self.origin_bytes.retain(one);
+        self.origin_first_byte.retain(one);
         self.fills_open.retain(one);
         self.collapsed.retain(one);
     }

@@ -48,6 +48,8 @@ fn all_label_sets_are_present_at_zero_from_the_start() {
         r#"shoal_origin_failures_total{site="shop",kind="connect"}"#,
         r#"shoal_response_bytes_total{site="shop",source="disk"}"#,
         r#"shoal_request_duration_seconds_count{site="shop"}"#,
+        r#"shoal_response_age_seconds_count{site="shop"}"#,
+        r#"shoal_origin_first_byte_seconds_count{site="shop"}"#,
         r#"shoal_requests_refused_total{reason="bad_host"}"#,
         r#"shoal_connections_open{listener="https"}"#,
         r#"shoal_connections_shed_total{limit="address"}"#,
@@ -150,6 +152,20 @@ fn sites_beyond_the_bound_share_one_label() {
     assert_eq!(value(&text, r#"shoal_requests_collapsed_total{site="(other)"}"#), Some(2.0));
     let series = text.lines().filter(|line| line.starts_with("shoal_requests_collapsed_total{"));
     assert_eq!(series.count(), SITES_MAX + 2, "the sites, those beyond, and none");
+}
+
+#[test]
+fn nodes_beyond_the_bound_share_one_label() {
+    let metrics = metrics();
+    for n in 0..200 {
+        metrics.node.links.received_from(&format!("node-{n}")).inc();
+    }
+    metrics.node.links.received_from("node-0").inc();
+    let text = metrics.encode();
+    assert_eq!(value(&text, r#"shoal_peer_received_bytes_total{peer="node-0"}"#), Some(2.0));
+    assert_eq!(value(&text, r#"shoal_peer_received_bytes_total{peer="(other)"}"#), Some(72.0));
+    let series = text.lines().filter(|line| line.starts_with("shoal_peer_received_bytes_total{"));
+    assert_eq!(series.count(), 129, "those of the bound, and one for all others");
 }
 
 #[test]

@@ -7,6 +7,7 @@
 //! State: [`Metrics`] owns all series; [`AccessLog`] owns the lines not yet written and its writer.
 
 pub mod access;
+mod figures;
 mod labels;
 mod links;
 pub mod logging;
@@ -27,6 +28,7 @@ pub use labels::{
 pub use links::LinkMetrics;
 pub use mesh::MeshMetrics;
 pub use metrics::{CounterByReason, Entered, Metrics, NodeMetrics, SiteMetrics, Vocabulary, enter};
+pub use prometheus::IntCounter;
 pub use purges::{InvalidatedBy, PurgeMetrics, PurgeOutcome};
 pub use registry::Samples;
 pub use request_id::{RequestId, RequestIds};

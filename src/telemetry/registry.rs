@@ -19,7 +19,8 @@ type Sample = Arc<dyn Fn(&mut Samples) + Send + Sync>;
 /// Everything that is exposed.
 #[derive(Default)]
 pub(super) struct Registry {
-    collectors: Mutex<Vec<Collect>>,
+    /// Each with the name of its family, if it has but one.
+    collectors: Mutex<Vec<(Option<&'static str>, Collect)>>,
     samplers: Mutex<Vec<Sample>>,
 }
 
@@ -65,7 +66,7 @@ impl Registry {
 
     /// Adds a source.
     pub(super) fn collect_from(&self, collect: Collect) {
-        self.collectors.lock().push(collect);
+        self.collectors.lock().push((None, collect));
     }
 
     /// Adds a source of numbers. All sources of a scrape fill the same [`Samples`].
@@ -75,10 +76,19 @@ impl Registry {
 
     /// All series in the Prometheus text format.
     pub(super) fn encode(&self) -> String {
+        let families = self.gather(|_all| true);
+        TextEncoder::new().encode_to_string(&families).unwrap_or_else(|error| {
+            tracing::error!(%error, "metrics could not be encoded");
+            String::new()
+        })
+    }
+
+    /// The families whose names are wanted, by name.
+    pub(super) fn gather(&self, wanted: impl Fn(&str) -> bool) -> Vec<MetricFamily> {
         // Sources run without the lock, so one may take its own locks or register another.
         let collectors = self.collectors.lock().clone();
         let mut families = Families::default();
-        for collect in &collectors {
+        for (_, collect) in collectors.iter().filter(|(name, _)| name.is_none_or(&wanted)) {
             collect(&mut families);
         }
         let samplers = self.samplers.lock().clone();
@@ -87,16 +97,13 @@ impl Registry {
             sample(&mut samples);
         }
         samples.into_families(&mut families);
-        let families: Vec<MetricFamily> = families.0.into_values().collect();
-        TextEncoder::new().encode_to_string(&families).unwrap_or_else(|error| {
-            tracing::error!(%error, "metrics could not be encoded");
-            String::new()
-        })
+        families.0.into_values().filter(|family| wanted(family.name())).collect()
     }
 
     fn family<M: Metric + 'static, const N: usize>(&self, family: Family<M, N>) -> Family<M, N> {
         let exposed = family.clone();
-        self.collect_from(Arc::new(move |families| families.push(exposed.collect())));
+        let collect: Collect = Arc::new(move |families| families.push(exposed.collect()));
+        self.collectors.lock().push((Some(family.name), collect));
         family
     }
 }
@@ -138,6 +145,15 @@ impl<M: Metric, const N: usize> Family<M, N> {
     pub(super) fn child(&self, values: [&str; N]) -> M {
         let values = values.map(str::to_owned);
         self.children.write().entry(values).or_insert_with(|| (self.make)()).clone()
+    }
+
+    /// The same while there are fewer than `max` series or it is among them; beyond, that of `overflow`.
+    pub(super) fn child_within(&self, values: [&str; N], max: usize, overflow: [&str; N]) -> M {
+        let is_room = {
+            let children = self.children.read();
+            children.len() < max || children.contains_key(&values.map(str::to_owned))
+        };
+        self.child(if is_room { values } else { overflow })
     }
 
     /// Keeps only the series whose label values satisfy `keep`; handles of others stay usable but

@@ -55,6 +55,8 @@ label! {
         Upstream = "upstream",
         /// It did not keep to the protocol.
         Protocol = "protocol",
+        /// Its version does not know the question, or this node's does not know the answer.
+        Unsupported = "unsupported",
         /// Bytes that do not match the hash that it sent with them.
         BadChunk = "bad_chunk",
         /// Bytes that match its hash, but not the list of another.

@@ -3,6 +3,7 @@
 use super::in_time;
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::HashMap;
+use std::fs::File;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
@@ -18,24 +19,30 @@ pub(crate) struct Process {
 impl Process {
     /// Starts it and waits until it says that it is ready.
     pub(crate) async fn run(arguments: &[&str]) -> Self {
-        Self::start(arguments, Stdio::null()).await
+        Self::start(arguments, |_| ()).await
     }
 
-    /// The same, with its diagnostic log in a file.
+    /// As [`run`](Self::run), with its diagnostic log in a file.
     pub(crate) async fn run_logged(arguments: &[&str], log: &Path) -> Self {
-        Self::start(arguments, std::fs::File::create(log).expect("a file").into()).await
+        let log = File::create(log).expect("a file for the log");
+        Self::start(arguments, |command| {
+            command.stderr(log);
+        })
+        .await
     }
 
-    async fn start(arguments: &[&str], stderr: Stdio) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_shoal"))
+    /// As [`run`](Self::run); `more` sets what else the process stands on.
+    pub(crate) async fn start(arguments: &[&str], more: impl FnOnce(&mut Command)) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_shoal"));
+        command
             .arg("run")
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(stderr)
-            .kill_on_drop(true)
-            .spawn()
-            .expect("the program starts");
+            .stderr(Stdio::null())
+            .kill_on_drop(true);
+        more(&mut command);
+        let mut child = command.spawn().expect("the program starts");
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut doors = HashMap::new();
         loop {

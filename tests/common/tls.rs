@@ -77,10 +77,27 @@ impl Http2 {
     }
 
     pub(crate) async fn get(&self, url: &str) -> Http2Reply {
+        self.get_if_open(url).await.expect("an open connection")
+    }
+
+    /// `None` if the server has said that it does not serve this request any more (RFC 9113 §6.8).
+    pub(crate) async fn get_if_open(&self, url: &str) -> Option<Http2Reply> {
         let request = Request::get(url).body(Full::default()).unwrap();
-        let response = super::in_time("a response", self.0.clone().send_request(request)).await.unwrap();
+        let sent = super::in_time("a response", self.0.clone().try_send_request(request)).await;
+        let response = match sent {
+            Ok(response) => response,
+            Err(error) if error.message().is_some() => return None,
+            Err(error) if is_going_away(error.error()) => return None,
+            Err(error) => panic!("a request failed: {:?}", error.error()),
+        };
         let (head, body) = response.into_parts();
         let body = super::in_time("a body", body.collect()).await.unwrap().to_bytes();
-        Http2Reply { status: head.status, fields: head.headers, body }
+        Some(Http2Reply { status: head.status, fields: head.headers, body })
     }
+}
+
+/// Whether a GOAWAY without a fault is why a request was not sent.
+fn is_going_away(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
+    cause.is_some_and(|cause| cause.is_go_away() && cause.reason() == Some(h2::Reason::NO_ERROR))
 }

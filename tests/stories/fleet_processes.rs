@@ -201,3 +201,42 @@ async fn a_node_alone_says_that_it_is_in_no_fleet_and_a_fleets_settings_wait_for
     assert_eq!(node.reload(&toml(origin.at, &fleet)).unwrap(), ["peer"]);
     node.stop().await;
 }
+
+/// What `shoal explain` says of a URL, with these flags too.
+async fn explained(process: &Process, url: &str, more: &[&str]) -> Vec<u8> {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_shoal"));
+    let command = command.args(["explain", url, "--admin", &process.door("admin").to_string()]).args(more);
+    let output = in_time("shoal explain", command.output()).await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+#[tokio::test]
+async fn an_edge_that_does_not_answer_is_named_and_not_waited_for() {
+    let (origin, cluster) = (Origin::start().await, Cluster::new());
+    origin.says("/x", reply(200, &[FRESH], content(2000)));
+    let url = format!("http://{}", origin.at);
+    let serves = ["--listen", "127.0.0.1:0", "--origin", &url];
+    let a = run(&cluster.node("a", &["edge", "superpeer"], &[]), &serves).await;
+    let seeds = [a.door("peer")];
+    let b = run(&cluster.node("b", &["edge"], &seeds), &serves).await;
+    let c = run(&cluster.node("c", &["edge"], &seeds), &serves).await;
+    for (edge, others) in [(&a, 2), (&b, 2), (&c, 2)] {
+        met(edge, others).await;
+    }
+    get(b.door("http"), "/x").await.assert_is(200, content(2000));
+    c.signal(Signal::STOP);
+    let url = "http://site.test/x";
+    let told: Value = serde_json::from_slice(&explained(&a, url, &["--json"]).await).unwrap();
+    c.signal(Signal::CONT);
+    let nodes = told["fleet"]["nodes"].as_array().unwrap();
+    let states: Vec<_> = nodes.iter().map(|node| (&node["node"], &node["state"])).collect();
+    let [(_, own), (_, has), (silent, state)] = states[..] else { panic!("{told}") };
+    assert_eq!((own, has, silent), (&"nothing".into(), &"memory".into(), &"c".into()));
+    assert_eq!(state, "no answer within 500 ms");
+
+    let text = String::from_utf8(explained(&b, url, &[]).await).unwrap();
+    assert!(text.contains("  answers  this node\n") && text.contains("NODE  ZONE  STATE"), "{text}");
+    let local: Value = serde_json::from_slice(&explained(&b, url, &["--local", "--json"]).await).unwrap();
+    assert!(local["fleet"].is_null() && local["stored"][0]["length"] == 2000, "{local}");
+}

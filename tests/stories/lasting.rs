@@ -60,6 +60,36 @@ async fn what_is_on_disk_survives_a_restart_without_the_origin() {
 }
 
 #[tokio::test]
+async fn a_folder_of_another_major_format_ends_the_start_with_a_message_and_keeps_its_files() {
+    let (origin, folder) = (Origin::start().await, tempfile::tempdir().unwrap());
+    origin.says("/x", reply(200, &[FRESH], "body"));
+    let node = Node::with(&origin, &disk(folder.path())).await;
+    node.warm("/x").await;
+    node.stop().await;
+    let segment = folder.path().join("segment-00000000");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    // Major and minor version, and the sum of the header.
+    bytes[8..12].copy_from_slice(&[9, 0, 3, 0]);
+    let sum = crc32c::crc32c(&bytes[..60]);
+    bytes[60..64].copy_from_slice(&sum.to_le_bytes());
+    std::fs::write(&segment, &bytes).unwrap();
+
+    let (at, url) = (folder.path().to_str().unwrap(), format!("http://{}", origin.at));
+    let flags =
+        ["run", "--listen", "127.0.0.1:0", "--origin", &url, "--cache-dir", at, "--cache-disk", "64MiB"];
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_shoal"));
+    let output = in_time("the refusal", command.args(flags).output()).await.unwrap();
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{words}");
+    let expected = format!(
+        "the cache in {at} has disk format 9.3, and this release reads 1.x alone; nothing was changed: \
+         start the release that wrote it, name another folder, or empty this one"
+    );
+    assert!(words.lines().any(|line| line.starts_with("shoal: ") && line.ends_with(&expected)), "{words}");
+    assert!(std::fs::read(&segment).unwrap() == bytes, "nothing is touched");
+}
+
+#[tokio::test]
 async fn what_was_invalidated_does_not_come_back_with_a_restart() {
     let (origin, folder) = (Origin::start().await, tempfile::tempdir().unwrap());
     origin.says("/x", reply(200, &[FRESH], "body"));
@@ -244,7 +274,7 @@ async fn a_drain_ends_what_is_in_flight_and_takes_nothing_new() {
         }
     })
     .await;
-    assert_eq!(idle.read_to_end().await, b"", "an idle connection is closed at once");
+    assert_eq!(idle.read_to_end().await, b"", "an idle connection is closed, whatever the others do");
     barrier.open();
     assert_eq!(client.read_exactly(4).await, b"half");
     assert_eq!(client.read_to_end().await, b"");

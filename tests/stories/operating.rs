@@ -115,6 +115,14 @@ async fn every_request_is_counted_under_one_verdict() {
     };
     assert_eq!((sent("memory"), sent("origin")), (16.0, 16.0));
     assert_eq!(node.metric("shoal_origin_bytes_total{site=\"default\"}"), 16.0);
+    let aged = |series: &str| node.metric(&format!("shoal_response_age_seconds_{series}"));
+    assert_eq!(aged("count{site=\"default\"}"), 6.0, "those from the cache or for it");
+    assert_eq!(
+        aged("bucket{site=\"default\",le=\"10\"}"),
+        3.0,
+        "the others were twenty seconds old when they came"
+    );
+    assert_eq!(node.metric("shoal_origin_first_byte_seconds_count{site=\"default\"}"), 5.0);
     assert_eq!(node.metric("shoal_origin_fetches_total{site=\"default\",reason=\"revalidate\"}"), 2.0);
     assert_eq!(node.metric("shoal_responses_not_stored_total{site=\"default\",reason=\"private\"}"), 1.0);
 }
@@ -182,7 +190,7 @@ async fn a_wrong_reload_keeps_the_old_configuration_whole() {
     assert!(wrong.contains("cache.memory"), "{wrong}");
     node.get("/x").await.assert_hit();
     let waiting = node.reload(&toml(origin.at, "[cache]\nmemory = \"64MiB\"")).unwrap();
-    assert_eq!(waiting, ["cache"], "what needs a restart is said");
+    assert_eq!(waiting, ["cache.memory"], "what needs a restart is said");
     node.get("/x").await.assert_hit();
 }
 

@@ -19,6 +19,7 @@ const DISK_MIN: u64 = 64 << 20;
 #[schemars(rename = "Cache")]
 pub(super) struct RawCache {
     /// Memory for stored heads and bodies.
+    #[schemars(extend("x-bounds" = "at least 1MiB"))]
     memory: Size,
     /// Folders on disk; at most one in this version.
     disk: Vec<RawDisk>,
@@ -28,6 +29,7 @@ pub(super) struct RawCache {
     set_cookie: RawProfile,
     /// Share of the time since `Last-Modified` that a response without lifetime is fresh, in
     /// percent (RFC 9111 §4.2.2). 0 is never.
+    #[schemars(extend("x-bounds" = "0 to 100"))]
     heuristic_percent: u32,
     /// Longest lifetime of a response that states none.
     heuristic_max: Period,
@@ -61,6 +63,7 @@ pub(super) struct RawDisk {
     /// The folder; made if missing. Nothing else may write to it.
     path: Option<PathBuf>,
     /// What everything in the folder may take. Default: 10GiB.
+    #[schemars(extend("x-bounds" = "at least 64MiB"))]
     size: Size,
 }
 
@@ -72,6 +75,7 @@ pub(super) struct RawPolicy {
     /// As `cache.set_cookie`.
     set_cookie: Option<RawProfile>,
     /// As `cache.heuristic_percent`.
+    #[schemars(extend("x-bounds" = "0 to 100"))]
     heuristic_percent: Option<u32>,
     /// As `cache.heuristic_max`.
     heuristic_max: Option<Period>,

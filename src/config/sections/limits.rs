@@ -12,30 +12,41 @@ use serde::Deserialize;
 #[schemars(rename = "Limits")]
 pub(super) struct RawLimits {
     /// Time for a whole request head, from its first byte (slow loris).
+    #[schemars(extend("x-bounds" = "more than 0"))]
     header_timeout: Period,
     /// How long a connection may wait for its next request.
+    #[schemars(extend("x-bounds" = "more than 0"))]
     keepalive_timeout: Period,
     /// Longest silence while a client sends a body or takes a response.
+    #[schemars(extend("x-bounds" = "more than 0"))]
     idle_timeout: Period,
     /// Bytes of a request head; longer ones are answered 431. Not above what origins take.
+    #[schemars(extend("x-bounds" = "1KiB to 1MiB"))]
     header_bytes: Size,
     /// Fields of a request head; more are answered 431.
+    #[schemars(extend("x-bounds" = "at least 8"))]
     header_count: usize,
     /// Bytes of a request target; longer ones are answered 414.
+    #[schemars(extend("x-bounds" = "256 bytes to 1MiB"))]
     uri_bytes: Size,
     /// Bytes of a request body; longer ones are answered 413. 0 is no limit.
     body_bytes: Size,
     /// Requests on one connection before it is closed.
+    #[schemars(extend("x-bounds" = "at least 1"))]
     requests_per_connection: u64,
     /// Age at which a connection is closed after its current request.
+    #[schemars(extend("x-bounds" = "more than 0"))]
     connection_age: Period,
     /// Client connections over all listeners. Default: half of the open files that the process may
     /// have, at most 100000.
+    #[schemars(extend("x-bounds" = "at least 1"))]
     connections: usize,
     /// Client connections from one address, once more than half of `connections` are open: many
     /// clients may share an address, so below that there is no limit on one.
+    #[schemars(extend("x-bounds" = "at least 1"))]
     connections_per_ip: usize,
     /// Concurrent streams of an HTTP/2 connection.
+    #[schemars(extend("x-bounds" = "at least 1"))]
     http2_streams: u32,
 }
 

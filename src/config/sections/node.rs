@@ -17,16 +17,23 @@ const WORKERS_MAX: usize = 1024;
 pub(super) struct RawNode {
     /// Name in `Cache-Status`, `Via`, `CDN-Loop` and logs: letters, digits, `-`, `.`, `_`. Unlike
     /// that of any other node. Default: the host name.
+    #[schemars(extend("x-bounds" = "1 to 63 characters"))]
     name: String,
     /// Failure zone of the node, for choosing near peers. An empty one is none, as where a platform
     /// does not know it.
+    #[schemars(extend("x-bounds" = "1 to 63 characters"))]
     zone: Option<String>,
     /// What the node does; both if it is told both. Default: edge.
+    #[schemars(extend("x-bounds" = "at least one"))]
     roles: Vec<RawRole>,
     /// Worker threads. Default: the cores that the process may use.
+    #[schemars(extend("x-bounds" = "1 to 1024"))]
     workers: usize,
     /// How long requests in progress may take to end when the node is asked to stop.
     drain_timeout: Period,
+    /// Whether the configuration is reloaded by itself within seconds when its file changes, as files of a ConfigMap do.
+    /// Otherwise it is when the node is told to.
+    watch_config: bool,
 }
 
 /// A part that a node plays.
@@ -65,6 +72,7 @@ impl RawNode {
             },
             workers: self.workers,
             drain_timeout: self.drain_timeout.0,
+            watch_config: self.watch_config,
         }
     }
 }

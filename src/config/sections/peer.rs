@@ -36,6 +36,7 @@ pub(super) struct RawPeer {
     /// a join token.
     ca_key: Option<PathBuf>,
     /// Stored responses that the directory of a superpeer keeps track of, each counted for each node that has it.
+    #[schemars(extend("x-bounds" = "at least 1"))]
     directory_max: usize,
 }
 

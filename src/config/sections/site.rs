@@ -33,22 +33,29 @@ pub(super) struct RawSite {
     /// How a server is chosen for a request.
     balance: RawBalance,
     /// Time to connect to a server, TLS included.
+    #[schemars(extend("x-bounds" = "more than 0"))]
     connect_timeout: Period,
     /// Time from a sent request to the head of the response.
+    #[schemars(extend("x-bounds" = "more than 0"))]
     first_byte_timeout: Period,
     /// Longest silence within a response.
+    #[schemars(extend("x-bounds" = "more than 0"))]
     between_bytes_timeout: Period,
     /// How long an idle connection to a server is kept; less than the server keeps it.
     idle_timeout: Period,
     /// Idle connections kept for each server and worker.
     idle_max: usize,
     /// Connections to each server at most.
+    #[schemars(extend("x-bounds" = "at least 1"))]
     connections_max: usize,
     /// Tries on other servers after a failure that allows one.
+    #[schemars(extend("x-bounds" = "at most 16"))]
     retries: u32,
     /// Consecutive failures after which a server is avoided.
+    #[schemars(extend("x-bounds" = "at least 1"))]
     fail_max: u32,
     /// How long a failing server is avoided at first; doubles up to 30 times this.
+    #[schemars(extend("x-bounds" = "more than 0"))]
     fail_timeout: Period,
     /// Whether to speak HTTP/2 to the origin: by ALPN with https, with prior knowledge with http.
     origin_http2: bool,

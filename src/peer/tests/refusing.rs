@@ -25,7 +25,14 @@ impl Stranger {
     }
 
     async fn connect(&self, to: &Node) -> Connection {
-        let client = endpoint::client(self.identity.client(Clock::system())).unwrap();
+        self.connect_with(to, &[wire::ALPN]).await
+    }
+
+    /// Connects as one who speaks these protocols.
+    async fn connect_with(&self, to: &Node, protocols: &[&[u8]]) -> Connection {
+        let mut tls = rustls::ClientConfig::clone(&self.identity.client(Clock::system()));
+        tls.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+        let client = endpoint::client(Arc::new(tls)).unwrap();
         let connecting = self.endpoint.connect_with(client, to.at(), SERVER_NAME).unwrap();
         in_time(connecting).await.expect("certificates of one cluster")
     }
@@ -116,6 +123,64 @@ async fn no_common_version_is_said_with_both_and_a_later_one_that_speaks_ours_is
     assert_eq!(node.up().await.member().id, stranger.identity.certified().id);
 }
 
+/// The protocols of a release that speaks major version 2 alone.
+const NEXT_MAJOR: [&[u8]; 2] = [b"shoal-peer/2", wire::VERSION_ALPN];
+
+#[tokio::test]
+async fn who_dials_with_another_major_version_is_told_both() {
+    let authority = authority();
+    let (node, stranger) = (Node::of(&authority, BOTH), Stranger::of(&authority));
+    let connection = stranger.connect_with(&node, &NEXT_MAJOR).await;
+    let hello =
+        Hello { major: 2, program: "9.9.9".into(), version_min: 4, version_max: 5, ..stranger.hello() };
+    assert!(stranger.greet(&connection, hello).await.is_err());
+    let (code, words) = closed_with(&connection).await;
+    assert_eq!(code, u64::from(close::VERSION));
+    let program = env!("CARGO_PKG_VERSION");
+    let expected = format!(
+        "no common major version of the wire: who refuses speaks 1 (shoal {program}), \
+         who is refused 2 (shoal 9.9.9); upgrade the older"
+    );
+    assert_eq!(words, expected);
+    node.until_refused("version").await;
+    assert_eq!(node.count("shoal_peer_links"), 0);
+}
+
+#[tokio::test]
+async fn one_who_accepts_another_major_version_alone_says_both_to_the_dialler() {
+    let authority = authority();
+    let (node, stranger) = (Node::of(&authority, BOTH), Stranger::of(&authority));
+    let mut tls = rustls::ServerConfig::clone(&stranger.identity.server(Clock::system()));
+    tls.alpn_protocols = NEXT_MAJOR.map(<[u8]>::to_vec).to_vec();
+    stranger.endpoint.set_server_config(Some(endpoint::server(Arc::new(tls)).unwrap()));
+    let accepting = async {
+        let connection = stranger.endpoint.accept().await.unwrap().await.unwrap();
+        assert_eq!(dial::alpn(&connection).as_deref(), Some(wire::VERSION_ALPN));
+        let mut exchange = Exchange::accepted(NodeId::default(), connection.accept_bi().await.unwrap(), 9999);
+        // It reads of this release what every release can: its major version.
+        let hello = hello::asked(&mut exchange).await.unwrap();
+        assert_eq!((hello.major, &*hello.program), (1, env!("CARGO_PKG_VERSION")));
+        connection.close(close::VERSION.into(), b"who refuses speaks 2, who is refused 1");
+    };
+    let at = stranger.endpoint.local_addr().unwrap();
+    let (dialled, ()) = in_time(async { tokio::join!(node.links.connect(at, None), accepting) }).await;
+    assert_eq!((dialled.err(), node.refused("version")), (Some(AskError::Unreachable), 1));
+    assert_eq!(node.count("shoal_peer_links"), 0);
+}
+
+#[tokio::test]
+async fn a_feature_that_must_be_understood_and_is_not_is_named_in_the_refusal() {
+    let authority = authority();
+    let (node, stranger) = (Node::of(&authority, BOTH), Stranger::of(&authority));
+    let connection = stranger.connect(&node).await;
+    let demanding = Hello { version_max: 2, features: u64::MAX, required: 1 << 40, ..stranger.hello() };
+    assert!(stranger.greet(&connection, demanding).await.is_err());
+    let (code, words) = closed_with(&connection).await;
+    assert_eq!(code, u64::from(close::VERSION));
+    assert!(words.contains("no common set of features") && words.contains("0x10000000000"), "{words}");
+    node.until_refused("version").await;
+}
+
 #[tokio::test]
 async fn the_dialler_too_refuses_a_version_that_it_does_not_speak() {
     let authority = authority();
@@ -168,15 +233,22 @@ async fn a_stream_that_asks_nothing_known_is_refused_and_the_connection_stands()
     let hello = wire::frame::message(&hello);
     let too_long = Bytes::from_static(b"\x00\xff\xff\xff\x00");
     let unknown = Bytes::from_static(b"\x00\x03\x00\x00\x00\xf2\x06\x00");
-    let cases =
-        [Bytes::from_static(b"garbage"), Bytes::from_static(b"\x04\0\0\0\0"), hello, too_long, unknown];
-    for case in &cases {
+    let [garbage, pulse] = [&b"garbage"[..], b"\x04\0\0\0\0"].map(Bytes::from_static);
+    let cases = [
+        (garbage, AskError::Protocol),
+        (pulse, AskError::Protocol),
+        (hello, AskError::Protocol),
+        (too_long, AskError::Protocol),
+        (unknown, AskError::Unsupported),
+    ];
+    for (case, refusal) in &cases {
         let (mut send, receive) = connection.open_bi().await.unwrap();
         send.write_all(case).await.unwrap();
         let mut exchange = Exchange::opened(NodeId::default(), (send, receive));
-        assert_eq!(in_time(exchange.frame()).await, Err(AskError::Protocol), "{case:?}");
+        assert_eq!(in_time(exchange.frame()).await, Err(*refusal), "{case:?}");
     }
-    assert_eq!(node.count("shoal_peer_streams_refused_total{reason=\"protocol\"}"), cases.len() as u64);
+    assert_eq!(node.count("shoal_peer_streams_refused_total{reason=\"protocol\"}"), 4);
+    assert_eq!(node.count("shoal_peer_streams_refused_total{reason=\"unsupported\"}"), 1);
     let mut exchange = Exchange::opened(NodeId::default(), connection.open_bi().await.unwrap());
     exchange.send_message(&wire::Ask { kind: Some(read()) }).await.unwrap();
     node.asked().await.1.reset(code::BUSY);

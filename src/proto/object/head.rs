@@ -447,6 +447,20 @@ mod tests {
         assert_eq!(block.try_into_mut().map(|block| block.capacity()), Ok(length));
     }
 
+    /// The bytes of format 1, written down: if this fails, what nodes have on disk is lost or misread.
+    #[test]
+    fn a_head_is_written_as_format_1_writes_it() {
+        let written = data_encoding::HEXLOWER.encode(&draft().encode(b"body", true, &[1; 32]));
+        assert_eq!(written, GOLDEN);
+    }
+
+    const GOLDEN: &str = "\
+        0103c80003000000fbffffffffffffff0400000000000000c2c450aa606b79a5bebd93628e25e67b0707070707070707\
+        070707070707070709000000000000000101010101010101010101010101010101010101010101010101010101010101\
+        0102030013000000d60000000001000000730100000068040000002f703f71060000000000006163636570740f000102\
+        0000006163636570742d656e636f64696e6762720c0008000000636f6e74656e742d74797065746578742f6373730500\
+        01000000782d74776f31050001000000782d74776f32626f6479";
+
     proptest! {
         #[test]
         fn damaged_heads_never_panic(at in 0usize..200, byte: u8, cut in 0usize..200) {

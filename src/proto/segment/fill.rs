@@ -1,6 +1,6 @@
 //! Filling a segment: turns records into bytes, in order, and keeps what its summaries need.
 
-use super::format::{HEADER_BLOCK, RECORD_HEADER, RecordHeader, SegmentKey, TRAILER, Trailer, span};
+use super::format::{HEADER_BLOCK, RECORD_HEADER, RecordHeader, SegmentKey, TRAILER, Trailer, Unknown, span};
 use super::record::{Place, RecordId, RecordKind};
 use crate::proto::object::PurgePosition;
 
@@ -28,6 +28,8 @@ pub struct Draft<'a> {
     pub sum: u32,
     /// The payload.
     pub payload: &'a [u8],
+    /// What a later release said of it, if it was on disk before.
+    pub unknown: Unknown,
 }
 
 /// A segment that is being filled.
@@ -86,6 +88,7 @@ impl Fill {
             id: draft.id,
             generation: self.generation,
             expiry: draft.expiry,
+            unknown: draft.unknown,
         };
         let offset = self.end;
         let encoded = self.put(out, &header, draft.payload);

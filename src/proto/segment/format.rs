@@ -8,6 +8,8 @@ use crate::proto::object::PurgePosition;
 pub const MAJOR: u16 = 1;
 /// Minor version of the format.
 const MINOR: u16 = 1;
+/// The feature bits that this build knows.
+pub const FEATURES: u64 = 0;
 /// Bytes of a segment header.
 pub const SEGMENT_HEADER: usize = 64;
 /// Bytes before the first record.
@@ -49,9 +51,12 @@ pub enum HeaderError {
     /// Not one of ours, or damaged.
     #[error("no segment header")]
     Invalid,
-    /// Written by a later, incompatible release.
-    #[error("segment format {0} is not known")]
-    Version(u16),
+    /// Written by an incompatible release: its major and minor version.
+    #[error("segment format {0}.{1} is not known")]
+    Version(u16, u16),
+    /// It needs features that this build does not know, as bits.
+    #[error("segment needs the features {0:#x}, which are not known")]
+    Features(u64),
 }
 
 impl SegmentHeader {
@@ -73,7 +78,7 @@ impl SegmentHeader {
     /// Reads a header.
     ///
     /// # Errors
-    /// If the bytes are damaged, or of an unknown major version.
+    /// If the bytes are damaged, of an unknown major version, or need a feature that is not known.
     pub fn decode(bytes: &[u8; SEGMENT_HEADER]) -> Result<Self, HeaderError> {
         let sum = u32::from_le_bytes(take(bytes, 60));
         if take(bytes, 0) != SEGMENT_MAGIC || sum != crc32c::crc32c(&bytes[..60]) {
@@ -81,7 +86,11 @@ impl SegmentHeader {
         }
         let major = u16::from_le_bytes(take(bytes, 8));
         if major != MAJOR {
-            return Err(HeaderError::Version(major));
+            return Err(HeaderError::Version(major, u16::from_le_bytes(take(bytes, 10))));
+        }
+        let unknown = u64::from_le_bytes(take(bytes, 40)) & !FEATURES;
+        if unknown != 0 {
+            return Err(HeaderError::Features(unknown));
         }
         Ok(Self {
             number: u32::from_le_bytes(take(bytes, 12)),
@@ -116,6 +125,13 @@ impl SegmentKey {
     }
 }
 
+/// Parts of a record header that are not known here, and are kept when the record is written again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unknown {
+    flags: u8,
+    zeros: [u8; 2],
+}
+
 /// A record but for its payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordHeader {
@@ -139,6 +155,8 @@ pub struct RecordHeader {
     pub generation: u32,
     /// Coarse expiry in seconds since the epoch, 0 if unknown.
     pub expiry: u32,
+    /// What a later release said of it.
+    pub unknown: Unknown,
 }
 
 impl RecordHeader {
@@ -160,6 +178,7 @@ impl RecordHeader {
             id: RecordId::default(),
             generation,
             expiry: 0,
+            unknown: Unknown::default(),
         }
     }
 
@@ -172,7 +191,8 @@ impl RecordHeader {
         let mut bytes = [0; RECORD_HEADER];
         put(&mut bytes, 0, RECORD_MAGIC);
         let flags = if self.rewritten { REWRITTEN } else { 0 } | if self.shared { SHARED } else { 0 };
-        put(&mut bytes, 4, [self.kind, flags]);
+        put(&mut bytes, 4, [self.kind, flags | self.unknown.flags]);
+        put(&mut bytes, 6, self.unknown.zeros);
         put(&mut bytes, 8, self.length.to_le_bytes());
         put(&mut bytes, 12, self.sum.to_le_bytes());
         put(&mut bytes, 16, self.sequence.to_le_bytes());
@@ -212,6 +232,7 @@ impl RecordHeader {
             },
             generation: u32::from_le_bytes(take(bytes, 84)),
             expiry: u32::from_le_bytes(take(bytes, 88)),
+            unknown: Unknown { flags: flags & !(REWRITTEN | SHARED), zeros: take(bytes, 6) },
         })
     }
 
@@ -302,12 +323,13 @@ mod tests {
     prop_compose! {
         fn header()(
             kind: u8, rewritten: bool, shared: bool, length: u32, sum: u32, sequence: u64, position: u64,
-            ids: [[u8; 16]; 3], index: u32, generation: u32, expiry: u32,
+            ids: [[u8; 16]; 3], index: u32, generation: u32, expiry: u32, later: (u8, [u8; 2]),
         ) -> RecordHeader {
             RecordHeader {
                 kind, rewritten, shared, length, sum, sequence, position: PurgePosition(position),
                 id: RecordId { object: ObjectId(ids[0]), variant: VariantId(ids[1]), version: VersionId(ids[2]), index },
                 generation, expiry,
+                unknown: Unknown { flags: later.0 & !(REWRITTEN | SHARED), zeros: later.1 },
             }
         }
     }
@@ -378,7 +400,8 @@ mod tests {
             put(&mut bytes, 60, sum.to_le_bytes());
             SegmentHeader::decode(&bytes)
         };
-        assert_eq!(with(8, MAJOR + 1), Err(HeaderError::Version(MAJOR + 1)));
+        assert_eq!(with(8, MAJOR + 1), Err(HeaderError::Version(MAJOR + 1, MINOR)));
+        assert_eq!(with(46, 1 << 15), Err(HeaderError::Features(1 << 63)));
         assert_eq!(with(10, MINOR + 1), Ok(header));
     }
 }

@@ -14,8 +14,9 @@
 //!  0  8 magic "SHOALSEG"          32  4 generation: which life of the segment; no two lives in
 //!  8  2 major version                   a store have the same, later lives have higher ones
 //! 10  2 minor version             36  4 size of the segment
-//! 12  4 number, as in its name    40 20 zero
-//! 16 16 identity of the store     60  4 crc32c of 0..60
+//! 12  4 number, as in its name    40  8 features that a reader must know, as bits
+//! 16 16 identity of the store     48 12 zero
+//!                                 60  4 crc32c of 0..60
 //! ```
 //!
 //! A **record** is a header of 96 bytes and its payload:
@@ -56,21 +57,37 @@
 //! headers only where one is missing or damaged, as in the segment that was open in a crash.
 //! There is no file to rewrite, and a checkpoint costs a record 100 bytes, once.
 //!
-//! **Changing the format.** Magic, versions and sum of the segment header never move. A reader
-//! refuses an unknown major version and accepts a higher minor one: a minor version may add kinds
-//! (readers skip those they do not know), flags, and meaning to zero bytes.
+//! **Two versions of the format.** Magic, versions and sum of the segment header never move. A reader
+//! refuses a folder in which any segment has another major version, or a feature bit that it does not
+//! know, before it changes anything there; what to do with it is for the operator to say. It accepts
+//! any minor version. What a minor version may add, and what older readers do with it:
+//!
+//! - kinds of records: skipped by their length. Reclaim does not keep them, so nothing may depend on
+//!   them without a feature bit;
+//! - flags of records, and meaning to their zero bytes: not read, and kept when reclaim writes the
+//!   record again, with all else that it has. They may so say more of a record, but not change what
+//!   the known parts mean;
+//! - formats of heads (`proto::object::head`) and of the payload of a `Seal`, each with a number of its
+//!   own: what has an unknown one is a miss;
+//! - meaning to zero bytes of segment headers and trailers, of one life only.
+//!
+//! Versions are of a segment, not of the folder: a release writes its own into each segment that it
+//! begins, and reads older minor ones beside them. So a folder becomes one of the newer minor version,
+//! or of the older one again, by being written on. `golden_tests` holds the bytes of version 1.1.
 
 mod fill;
 mod format;
 mod geometry;
+#[cfg(test)]
+mod golden_tests;
 mod reclaim;
 mod record;
 mod scan;
 
 pub use fill::{Draft, Fill};
 pub use format::{
-    HEADER_BLOCK, HeaderError, MAJOR, RECORD_HEADER, RecordHeader, SEGMENT_HEADER, SegmentHeader, SegmentKey,
-    StoreId, TRAILER, Trailer,
+    FEATURES, HEADER_BLOCK, HeaderError, MAJOR, RECORD_HEADER, RecordHeader, SEGMENT_HEADER, SegmentHeader,
+    SegmentKey, StoreId, TRAILER, Trailer, Unknown,
 };
 pub use geometry::{Geometry, SEGMENTS_MAX, TooSmall};
 pub use reclaim::Reclaim;

@@ -258,7 +258,7 @@ impl Scan {
 #[cfg(test)]
 mod tests {
     use super::super::fill::{Draft, Fill};
-    use super::super::format::{StoreId, TRAILER};
+    use super::super::format::{StoreId, TRAILER, Unknown};
     use super::super::record::RecordId;
     use super::*;
     use crate::proto::object::PurgePosition;
@@ -283,8 +283,17 @@ mod tests {
             let sum = crc32c::crc32c(&payload);
             let id = RecordId { index: sequence as u32, ..RecordId::default() };
             let (position, expiry) = (PurgePosition(1), 2);
-            let draft =
-                Draft { kind, rewritten: false, shared: false, id, position, expiry, sum, payload: &payload };
+            let draft = Draft {
+                kind,
+                rewritten: false,
+                shared: false,
+                id,
+                position,
+                expiry,
+                sum,
+                payload: &payload,
+                unknown: Unknown::default(),
+            };
             let place = fill.push(&mut bytes, draft, 10 + sequence as u64);
             let header = RecordHeader::decode(
                 bytes[place.offset as usize..].first_chunk().expect("it is there"),

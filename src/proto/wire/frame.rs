@@ -4,11 +4,16 @@
 //! 0  u8  type (0 message, 1 data, 2 chunk, 3 end, 4 pulse)
 //! 1  u32 length of the payload, little-endian
 //! ```
+//! Types from 128 on are of minor versions to come and may be skipped; other unknown ones are errors.
 
 use bytes::{BufMut, BytesMut};
 
 /// Bytes before the payload.
 pub const FRAME_HEAD: usize = 5;
+/// Types of frames from this on are skipped by who does not know them.
+pub const SKIPPABLE: u8 = 128;
+/// Longest payload of a frame that is skipped.
+pub const SKIPPED_MAX: usize = 64 << 10;
 /// Longest `Data` payload that is taken.
 const DATA_TAKEN_MAX: usize = 1 << 20;
 
@@ -35,6 +40,8 @@ pub enum FrameKind {
     End,
     /// Nothing yet, but the sender is alive and so is what it waits for.
     Pulse,
+    /// Of a later minor version, to be skipped; the number is [`SKIPPABLE`] or higher.
+    Skipped(u8),
 }
 
 /// A frame in hand. `Data` payloads are read by the caller.
@@ -77,6 +84,7 @@ impl FrameHead {
             2 => (FrameKind::Chunk, length == 32),
             3 => (FrameKind::End, length == 8),
             4 => (FrameKind::Pulse, length == 0),
+            later @ SKIPPABLE.. => (FrameKind::Skipped(later), length <= SKIPPED_MAX),
             other => return Err(FrameError::Kind(other)),
         };
         if fits { Ok(Self { kind, length }) } else { Err(FrameError::Length(length)) }
@@ -90,6 +98,7 @@ impl FrameHead {
             FrameKind::Chunk => 2,
             FrameKind::End => 3,
             FrameKind::Pulse => 4,
+            FrameKind::Skipped(later) => later,
         };
         let [a, b, c, d] = (self.length as u32).to_le_bytes();
         [kind, a, b, c, d]

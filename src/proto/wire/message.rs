@@ -1,13 +1,13 @@
-//! The messages, as protobuf structs written by hand. Identities are byte strings of fixed length;
-//! their readers refuse others.
+//! The messages, as protobuf structs written by hand. Identities are byte strings; readers refuse other lengths.
 
+use super::hello::Hello;
 use prost::{Message, Oneof};
 
 /// The first message of every stream.
 #[derive(Clone, PartialEq, Message)]
 pub struct Ask {
     /// What is asked. `None` is a kind that this version does not know.
-    #[prost(oneof = "ask::Kind", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "ask::Kind", tags = "1, 2, 3, 4, 5, 7")]
     pub kind: Option<ask::Kind>,
 }
 
@@ -33,40 +33,10 @@ pub mod ask {
         /// You are its home: send me this object, from the origin if need be.
         #[prost(message, tag = "5")]
         Open(Open),
+        /// What do you have of this object?
+        #[prost(message, tag = "7")]
+        Look(crate::proto::wire::Look),
     }
-}
-
-/// Who a node is and what it speaks.
-#[derive(Clone, PartialEq, Message)]
-pub struct Hello {
-    /// Lowest minor version of the wire that it speaks.
-    #[prost(uint32, tag = "1")]
-    pub version_min: u32,
-    /// Highest minor version.
-    #[prost(uint32, tag = "2")]
-    pub version_max: u32,
-    /// Features as bits; unknown ones are ignored.
-    #[prost(uint64, tag = "3")]
-    pub features: u64,
-    /// `node.name`.
-    #[prost(string, tag = "4")]
-    pub name: String,
-    /// `node.zone`, or empty.
-    #[prost(string, tag = "5")]
-    pub zone: String,
-    /// Roles as bits (`swarm::Roles`); believed only as far as the certificate says so.
-    #[prost(uint32, tag = "6")]
-    pub roles: u32,
-    /// Address at which it can be reached, `ip:port`.
-    #[prost(string, tag = "7")]
-    pub address: String,
-    /// Version of the program, for people.
-    #[prost(string, tag = "8")]
-    pub program: String,
-    /// Starts of this node's process, for telling a restart: milliseconds of its clock, only compared
-    /// with what the same node said before.
-    #[prost(uint64, tag = "9")]
-    pub incarnation: u64,
 }
 
 /// RESOLVE: who has this variant of this object, or may fetch it?

@@ -1,6 +1,6 @@
 //! Peers that read a fill as it comes: a few, since each takes a part of what this node can send.
 
-use super::{FillTable, Reader};
+use super::{FillTable, Phase, Reader};
 use crate::proto::key::{ObjectId, VariantId};
 use std::ops::Deref;
 
@@ -36,6 +36,18 @@ impl FillTable {
             Some(reader) => Follower::of(reader, FOLLOWERS_MAX).map_or(Followed::Crowded, Followed::Live),
             None => Followed::Nowhere,
         }
+    }
+}
+
+impl FillTable {
+    /// Whether a version of the object that may be told of is arriving.
+    pub fn is_arriving(&self, object: ObjectId) -> bool {
+        let shard = self.shard(object).lock();
+        let mut fills = shard.get(&object).into_iter().flatten();
+        fills.any(|(_, fill)| match &fill.state.lock().phase {
+            Phase::Streaming(arriving) => !arriving.draft.personal,
+            _ => false,
+        })
     }
 }
 

@@ -33,7 +33,7 @@ use crate::proto::key::{self, CacheKey, ObjectId, VariantId};
 use crate::proto::object::{HeadDraft, PurgePosition};
 use crate::proto::purge::{Judgement, Subject};
 use crate::proto::semantics::{ResponseFacts, VaryList};
-use crate::proto::swarm::Token;
+use crate::proto::swarm::{NodeId, Token};
 use crate::proto::verdict::Source;
 use crate::purge::Purges;
 use crate::store::{Hit, Partial};
@@ -234,6 +234,8 @@ pub struct Arriving {
     /// The server that it comes from, if it comes from the origin: ranges of this version are asked of it
     /// alone.
     pub server: Option<crate::config::model::OriginServer>,
+    /// The edge that it comes from first, if it comes from one.
+    pub peer: Option<NodeId>,
 }
 
 #[derive(Clone)]

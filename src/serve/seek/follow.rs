@@ -58,6 +58,7 @@ pub(super) async fn take<S: Swarm>(seeker: Seeker<S>, leader: Leader, given: Giv
         withheld: HeaderMap::new(),
         source: Source::Peer,
         server: None,
+        peer: Some(from.node),
         draft: version.draft,
     });
     leader.distrust();

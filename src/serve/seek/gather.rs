@@ -444,6 +444,8 @@ const fn fault(trouble: Trouble) -> Fault {
         Trouble::Ask(AskError::Unreachable | AskError::Quarantined) => Fault::Unreachable,
         Trouble::Unheard | Trouble::Ask(AskError::Silent) => Fault::Stalled,
         Trouble::Ask(AskError::Refused) => Fault::Busy,
-        Trouble::Ask(AskError::Upstream | AskError::Protocol) | Trouble::Relay(_) => Fault::Bad,
+        Trouble::Ask(AskError::Upstream | AskError::Protocol | AskError::Unsupported) | Trouble::Relay(_) => {
+            Fault::Bad
+        }
     }
 }

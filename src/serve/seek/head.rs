@@ -122,7 +122,7 @@ pub(super) fn vary_list(names: &[String]) -> Option<Option<VaryList>> {
 }
 
 /// The end-to-end fields of a head; `None` if they are malformed or too many.
-pub(super) fn fields(fields: &[wire::Field]) -> Option<HeaderMap> {
+pub(in crate::serve) fn fields(fields: &[wire::Field]) -> Option<HeaderMap> {
     let bytes: usize = fields.iter().map(|field| field.name.len() + field.value.len()).sum();
     if fields.len() > FIELDS_MAX || bytes > FIELD_BYTES_MAX {
         return None;

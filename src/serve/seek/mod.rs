@@ -28,6 +28,7 @@ use crate::proto::wire::{self, Frame, ask, reply};
 use crate::store::Hit;
 use crate::telemetry::PeerFailure;
 use bytes::Bytes;
+pub(super) use head::fields;
 use head::{Unusable, Version};
 use http::header::{AUTHORIZATION, COOKIE};
 use std::sync::Arc;
@@ -419,6 +420,7 @@ impl<S: Swarm> Seeker<S> {
             Trouble::Unheard => (PeerFailure::Stalled, None),
             Trouble::Ask(AskError::Silent) => (PeerFailure::Stalled, Some(Blame::Stalled)),
             Trouble::Ask(AskError::Upstream) => (PeerFailure::Upstream, None),
+            Trouble::Ask(AskError::Unsupported) => (PeerFailure::Unsupported, None),
             Trouble::Ask(AskError::Refused) => (PeerFailure::Busy, None),
             Trouble::Ask(AskError::Unreachable | AskError::Quarantined) => (PeerFailure::Unreachable, None),
         };

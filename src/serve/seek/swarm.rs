@@ -129,10 +129,10 @@ impl<F: Frames> Listener<F> {
     /// The first answer to a question.
     ///
     /// # Errors
-    /// As for [`next`](Self::next), and if what comes is no answer.
+    /// As for [`next`](Self::next), and if what comes is no answer, or none that this version knows.
     pub(super) async fn reply(&mut self) -> Result<reply::Kind, AskError> {
         let Some(Frame::Message(message)) = self.next().await? else { return Err(AskError::Protocol) };
         let reply = wire::Reply::decode(message).or(Err(AskError::Protocol))?;
-        reply.kind.ok_or(AskError::Protocol)
+        reply.kind.ok_or(AskError::Unsupported)
     }
 }

@@ -5,11 +5,13 @@
 //! Read ─┬─ by lease: the fill under it, as it comes; else what is stored
 //!       └─ else:     what is stored; else a fill that streams, or that asks the origin without a lease
 //! Open ─── what is stored and fresh; else a fill, begun here if need be, that asks the origin alone
+//! Look ─── what is stored, without its bytes
 //! ```
 //! Nothing personal is given to anybody. A peer that waits for a fill gets a pulse now and then, so that it
 //! can tell a slow origin from a dead node. A fill that itself waits for another node is waited for only under
 //! the same lease: otherwise two nodes could wait for each other.
 
+mod look;
 mod open;
 pub(super) mod out;
 mod relay;
@@ -46,7 +48,10 @@ pub async fn run(worker: Arc<Worker>, mut requests: Requests) {
                 let own = Arc::clone(&worker);
                 let open = enter(&worker.node.metrics.supply.open);
                 worker.spawner.spawn(Box::pin(async move {
-                    answer(&own, &from, ask, exchange).await;
+                    match ask {
+                        ask::Kind::Look(look) => look::answer(&own.node, &look, exchange).await,
+                        ask => answer(&own, &from, ask, exchange).await,
+                    }
                     drop((place, open));
                 }));
             }

@@ -3,6 +3,7 @@
 use super::out::{Cut, Out, Sink};
 use super::{Denied, Node, Wanted, gone};
 use crate::proto::key;
+use crate::proto::object::Head;
 use crate::proto::object::layout::{CHUNK_SIZE, chunk_count, record_at, record_span};
 use crate::proto::purge::Judgement;
 use crate::proto::semantics;
@@ -52,7 +53,7 @@ fn admitted(node: &Node, wanted: &Wanted, hit: &Hit) -> Result<(), Denied> {
     if head.personal || judgement != Judgement::Clear {
         return Err(Denied::Gone);
     }
-    wanted.admits(head.variant, head.version, &names(hit))
+    wanted.admits(head.variant, head.version, &names(head))
 }
 
 /// Gives `hit`, if it may be given.
@@ -66,7 +67,7 @@ pub(super) async fn give<S: Sink>(
         return out.reply(other.into()).await;
     }
     let length = hit.head.length.unwrap_or(0);
-    let mut head = head_of(node, hit);
+    let mut head = head_of(node, &hit.head);
     if wanted.held == Some(hit.head.version) {
         head.same = true;
         return out.reply(reply::Kind::Head(head)).await;
@@ -120,8 +121,8 @@ async fn record<S: Sink>(hit: &Hit, index: u32, out: &mut Out<S>) -> Result<Byte
     out.patient(hit.record(index)).await?.map_err(|_lost| Cut::Reset(code::UPSTREAM))
 }
 
-fn head_of(node: &Node, hit: &Hit) -> wire::Head {
-    let head = &hit.head;
+/// A head as it travels, without hashes.
+pub(super) fn head_of(node: &Node, head: &Head) -> wire::Head {
     wire::Head {
         key: head.key().to_vec(),
         status: u32::from(head.status.as_u16()),
@@ -130,7 +131,7 @@ fn head_of(node: &Node, hit: &Hit) -> wire::Head {
         length: head.length,
         variant: head.variant.0.to_vec(),
         version: head.version.0.to_vec(),
-        vary: texts(&names(hit)),
+        vary: texts(&names(head)),
         arriving: false,
         hashes: Vec::new(),
         same: false,
@@ -138,8 +139,8 @@ fn head_of(node: &Node, hit: &Hit) -> wire::Head {
 }
 
 /// The names of the fields that the variant was selected by.
-fn names(hit: &Hit) -> Vec<HeaderName> {
-    hit.head.selecting().into_iter().map(|selecting| selecting.name).collect()
+fn names(head: &Head) -> Vec<HeaderName> {
+    head.selecting().into_iter().map(|selecting| selecting.name).collect()
 }
 
 /// Names as they travel.

@@ -28,17 +28,20 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use queue::{Queue, WRITE_QUEUE_BYTES};
 use reader::Reader;
-use recover::{Recovered, recover};
+use recover::{Progress, Recovered, recover};
 use segments::Shared;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use writer::Writer;
 
 /// Batches of found records between recovery and the owner.
 const FOUND_BATCHES: usize = 4;
+/// Between two words on how far the opening of a large folder is.
+const TELL_EVERY: Duration = Duration::from_secs(2);
 
 /// A folder for the tier.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,17 +137,29 @@ pub enum DiskError {
         /// The folder.
         path: PathBuf,
     },
-    /// The folder was written by a later, incompatible release. Nothing was touched.
+    /// The folder was written by an incompatible release. Nothing was touched.
     #[error(
-        "{path} has disk format {found}, this release reads up to {supported}; use another folder or empty it"
+        "the cache in {path} has disk format {}.{}, and this release reads {supported}.x alone; nothing was changed: \
+         start the release that wrote it, name another folder, or empty this one", found.0, found.1
     )]
     Format {
         /// The folder.
         path: PathBuf,
-        /// Major version found.
-        found: u16,
+        /// Major and minor version found.
+        found: (u16, u16),
         /// Major version of this release.
         supported: u16,
+    },
+    /// The folder was written by a later release, with features that this one does not know. Nothing was touched.
+    #[error(
+        "the cache in {path} uses features of a later release ({unknown:#x}); nothing was changed: start the release \
+         that wrote it, name another folder, or empty this one"
+    )]
+    Features {
+        /// The folder.
+        path: PathBuf,
+        /// The features that are not known, as bits.
+        unknown: u64,
     },
     /// Not one segment fits into the file system.
     #[error("no space in {path}: not even one segment of {segment} bytes fits")]
@@ -307,11 +322,22 @@ impl Disk {
         let path = config.path.clone();
         let (sender, mut receiver) = mpsc::channel(FOUND_BATCHES);
         // If this future is dropped, the receiver is, and nothing more is handed over.
-        let work =
-            spawner.blocking(move || recover(&config, &*device, |batch| sender.blocking_send(batch).is_ok()));
+        let progress = Arc::new(Progress::default());
+        let (told, mut tell_at) = (Arc::clone(&progress), began + TELL_EVERY);
+        let work = spawner.blocking(move || {
+            recover(&config, &*device, &progress, |batch| sender.blocking_send(batch).is_ok())
+        });
         let hand_over = async {
-            while let Some(batch) = receiver.recv().await {
-                batch.into_iter().for_each(&mut found);
+            loop {
+                match tokio::time::timeout(TELL_EVERY, receiver.recv()).await {
+                    Ok(Some(batch)) => batch.into_iter().for_each(&mut found),
+                    Ok(None) => return,
+                    Err(_nothing_yet) => {}
+                }
+                if clock.mono() >= tell_at {
+                    told.tell(clock.mono().saturating_duration_since(began));
+                    tell_at = clock.mono() + TELL_EVERY;
+                }
             }
         };
         let (recovered, ()) = tokio::join!(work, hand_over);

@@ -104,6 +104,7 @@ impl Writer {
             expiry: entry.header.expiry,
             sum: entry.header.sum,
             payload: &payload,
+            unknown: entry.header.unknown,
         };
         let placed = self.place_kept(draft, entry.place);
         if self.buffered() >= BATCH_BYTES {

@@ -15,6 +15,8 @@ use bytes::Bytes;
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, IoSliceMut};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Records handed over at a time.
 const FOUND_BATCH: usize = 1024;
@@ -22,6 +24,24 @@ const FOUND_BATCH: usize = 1024;
 /// that records which could not be read this time cannot come later than newer ones if they can
 /// be read the next.
 const SEQUENCE_GAP: u64 = 1 << 23;
+
+/// How far an opening is, for those who wait for it.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// Segments that were read.
+    pub(super) segments: AtomicU64,
+    /// Segments that there are; 0 until that is known.
+    pub(super) segments_all: AtomicU64,
+}
+
+impl Progress {
+    /// Tells an operator who waits for a large folder.
+    pub(super) fn tell(&self, elapsed: Duration) {
+        let (segments, all) =
+            (self.segments.load(Ordering::Relaxed), self.segments_all.load(Ordering::Relaxed));
+        tracing::info!(segments, of = all, ?elapsed, "the disk tier is being read");
+    }
+}
 
 /// An opened store.
 pub(super) struct Recovered {
@@ -40,6 +60,7 @@ pub(super) struct Recovered {
 pub(super) fn recover(
     config: &DiskConfig,
     device: &dyn Device,
+    progress: &Progress,
     found: impl FnMut(Vec<Found>) -> bool,
 ) -> Result<Recovered, DiskError> {
     // A mistake in the configuration is told before anything is touched.
@@ -68,7 +89,8 @@ pub(super) fn recover(
         next_generation,
         records: 0,
     };
-    recovered.scan_all(aged, found);
+    progress.segments_all.store(aged.len() as u64, Ordering::Relaxed);
+    recovered.scan_all(aged, progress, found);
     recovered.next_sequence = recovered.next_sequence.saturating_add(SEQUENCE_GAP);
     if recovered.sealed.is_empty() {
         recovered.create_first(config)?;
@@ -194,8 +216,13 @@ impl<'a> Files<'a> {
                 Ok(Some(Candidate { header, file, size }))
             }
             Ok(_) | Err(HeaderError::Invalid) => Ok(None),
-            Err(HeaderError::Version(found)) => {
-                Err(DiskError::Format { path: self.config.path.clone(), found, supported: MAJOR })
+            Err(HeaderError::Version(major, minor)) => Err(DiskError::Format {
+                path: self.config.path.clone(),
+                found: (major, minor),
+                supported: MAJOR,
+            }),
+            Err(HeaderError::Features(unknown)) => {
+                Err(DiskError::Features { path: self.config.path.clone(), unknown })
             }
         }
     }
@@ -234,7 +261,7 @@ impl<'a> Files<'a> {
 }
 
 impl Recovered {
-    fn scan_all(&mut self, aged: Vec<Aged>, mut found: impl FnMut(Vec<Found>) -> bool) {
+    fn scan_all(&mut self, aged: Vec<Aged>, progress: &Progress, mut found: impl FnMut(Vec<Found>) -> bool) {
         let mut batch = Vec::with_capacity(FOUND_BATCH);
         let mut wanted = true;
         for aged in aged {
@@ -269,6 +296,7 @@ impl Recovered {
             aged.segment.set_used(if used > HEADER_BLOCK { used } else { 0 });
             self.shared.insert(Arc::clone(&aged.segment));
             self.sealed.push_back(aged.segment);
+            progress.segments.fetch_add(1, Ordering::Relaxed);
         }
         if wanted && !batch.is_empty() {
             found(batch);

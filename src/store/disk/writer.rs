@@ -12,7 +12,7 @@ use super::reclaim::Victim;
 use super::recover::Recovered;
 use super::segments::{self, Segment, Shared};
 use super::{AppendError, DiskState, Owner};
-use crate::proto::segment::{Draft, Fill, HEADER_BLOCK, Place, RecordId};
+use crate::proto::segment::{Draft, Fill, HEADER_BLOCK, Place, RecordId, Unknown};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Weak};
@@ -138,6 +138,7 @@ impl Writer {
             expiry: record.expiry,
             sum: job.sum,
             payload: &record.payload,
+            unknown: Unknown::default(),
         };
         let place = open.fill.push(&mut open.buffer, draft, sequence);
         open.batch.push(Batched::New { job, place });

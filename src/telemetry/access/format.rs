@@ -27,12 +27,16 @@ pub(super) fn json(out: &mut Vec<u8>, record: &AccessRecord<'_>) {
     json_number(out, "status", record.status);
     put(out, format_args!(",\"verdict\":\"{}\"", record.verdict.as_str()));
     json_text(out, "detail", record.detail.map(str::as_bytes));
+    if let Some(object) = record.object {
+        put(out, format_args!(",\"object\":\"{object}\""));
+    }
     put(out, format_args!(",\"bytes_in\":{},\"bytes_out\":{}", record.bytes_in, record.bytes_out));
     json_number(out, "duration", Some(Seconds(record.duration)));
     json_number(out, "ttfb", record.first_byte.map(Seconds));
     json_number(out, "age", record.age);
     json_number(out, "ttl", record.ttl);
     json_text(out, "upstream", record.upstream.map(str::as_bytes));
+    json_text(out, "peer", record.peer.map(str::as_bytes));
     json_number(out, "upstream_status", record.upstream_status);
     json_number(out, "attempts", Some(record.attempts));
     json_text(out, "referer", record.referer);

@@ -1,14 +1,20 @@
-//! The access log: one line per request, written by a writer of its own.
+//! The access log: one line per request, written by a writer of its own, and told to those who watch.
 //!
 //! A request formats its line into one of a few buffers under a short lock and never waits for the
 //! file: when a buffer is full the line is dropped and counted. One task swaps the buffers out every
 //! 200 ms, or as soon as one holds 64 KiB, and writes them on the blocking pool. Owner of the lines not yet written: [`AccessLog`]; of the open file: its writer.
 
+pub mod filter;
 mod format;
+mod hottest;
 mod record;
 mod sink;
+mod tail;
 
+pub use filter::{Filter, FilterError};
+pub use hottest::{HotObject, SLOTS_MAX};
 pub use record::{AccessRecord, Termination};
+pub use tail::{Batch, Crowded, Hot, HotWatcher, LogReader, READERS_MAX};
 
 use crate::config::model::{AccessFormat, AccessLog as Target};
 use crate::task::Spawner;
@@ -41,9 +47,11 @@ pub struct AccessLogError {
     source: io::Error,
 }
 
-/// The access log of a node. Costs one relaxed load per request when off.
+/// The access log of a node. Costs one relaxed load per request when it is off and nobody watches.
 pub struct AccessLog {
+    /// The format of the file, and whether anybody watches ([`WATCHED`]): all that a request asks.
     mode: AtomicU8,
+    tail: tail::Tail,
     shards: [Mutex<Vec<u8>>; SHARDS],
     /// Set by a reload, taken by the writer.
     next_sink: Mutex<Option<Sink>>,
@@ -55,6 +63,8 @@ pub struct AccessLog {
 const OFF: u8 = 0;
 const JSON: u8 = 1;
 const COMBINED: u8 = 2;
+/// Added to it while somebody watches.
+const WATCHED: u8 = 4;
 
 impl AccessLog {
     /// Opens `target` and starts the writer on `spawner`. Lines that cannot be kept are counted in
@@ -72,6 +82,7 @@ impl AccessLog {
         let sink = open(target)?;
         let log = Arc::new(Self {
             mode: AtomicU8::new(mode(target, format)),
+            tail: tail::Tail::default(),
             shards: Default::default(),
             next_sink: Mutex::new(Some(sink)),
             wake: Notify::new(),
@@ -81,14 +92,18 @@ impl AccessLog {
         Ok(log)
     }
 
-    /// Whether records are written at all; callers may skip gathering one.
+    /// Whether anybody wants records; callers may skip gathering one.
     pub fn is_on(&self) -> bool {
         self.mode.load(Ordering::Relaxed) != OFF
     }
 
-    /// Queues one record; never waits for the file.
+    /// Tells those who watch, and queues one record; never waits for the file or for who watches.
     pub fn log(&self, record: &AccessRecord<'_>) {
-        let write = match self.mode.load(Ordering::Relaxed) {
+        let mode = self.mode.load(Ordering::Relaxed);
+        if mode & WATCHED != 0 {
+            self.tail.tell(record);
+        }
+        let write = match mode & !WATCHED {
             JSON => format::json,
             COMBINED => format::combined,
             _ => return,
@@ -112,7 +127,10 @@ impl AccessLog {
     pub fn reload(&self, target: &Target, format: AccessFormat) -> Result<(), AccessLogError> {
         let sink = open(target)?;
         *self.next_sink.lock() = Some(sink);
-        self.mode.store(mode(target, format), Ordering::Relaxed);
+        let format = mode(target, format);
+        // It always succeeds: the closure never declines.
+        let _ =
+            self.mode.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| Some(old & WATCHED | format));
         self.wake.notify_one();
         Ok(())
     }
@@ -127,7 +145,16 @@ impl AccessLog {
             samples.gauge(name, help, &[], queued as f64);
             let (name, help) = ("shoal_access_log_queue_max_bytes", "Bound of the access log queue.");
             samples.gauge(name, help, &[], (SHARDS * SHARD_BYTES_MAX) as f64);
+            let (name, help) = ("shoal_live_readers", "Readers of the live log and watchers of hot objects.");
+            samples.gauge(name, help, &[], log.tail.len() as f64);
+            let (name, help) =
+                ("shoal_live_lost_total", "Lines that readers of the live log were too slow for.");
+            samples.counter(name, help, &[], log.tail.lost.load(Ordering::Relaxed));
         });
+    }
+
+    fn has_file(&self) -> bool {
+        self.mode.load(Ordering::Relaxed) & !WATCHED != OFF
     }
 
     fn has_work(&self) -> bool {
@@ -162,7 +189,7 @@ async fn write_until_stopped(log: Arc<AccessLog>, spawner: Spawner) {
             tokio::select! {
                 () = spawner.cancelled() => {}
                 () = log.wake.notified() => {}
-                () = tokio::time::sleep(FLUSH_INTERVAL), if log.is_on() => {}
+                () = tokio::time::sleep(FLUSH_INTERVAL), if log.has_file() => {}
             }
         }
         if log.has_work() {

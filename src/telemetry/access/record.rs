@@ -1,5 +1,6 @@
 //! What is told about one request.
 
+use crate::proto::key::ObjectId;
 use crate::proto::time::Wall;
 use crate::proto::verdict::Verdict;
 use crate::telemetry::RequestId;
@@ -34,6 +35,8 @@ pub struct AccessRecord<'a> {
     pub verdict: Verdict,
     /// Why: the reason behind verdict and status (`Cache-Status` detail, refusal, error kind).
     pub detail: Option<&'a str>,
+    /// Identity of the object that it is for, if it was routed.
+    pub object: Option<ObjectId>,
     /// Body bytes received.
     pub bytes_in: u64,
     /// Body bytes sent.
@@ -48,7 +51,9 @@ pub struct AccessRecord<'a> {
     pub ttl: Option<i64>,
     /// The upstream server that was asked last.
     pub upstream: Option<&'a str>,
-    /// Its status.
+    /// The edge that gave the response, if one did: its name, or its identity if that is not known.
+    pub peer: Option<&'a str>,
+    /// Status that the upstream server gave.
     pub upstream_status: Option<u16>,
     /// Requests sent upstream for this one.
     pub attempts: u32,
@@ -82,6 +87,18 @@ pub enum Termination {
 }
 
 impl Termination {
+    /// All ends.
+    pub const ALL: [Self; 8] = [
+        Self::Complete,
+        Self::ClientGone,
+        Self::ClientTimeout,
+        Self::UpstreamError,
+        Self::UpstreamTimeout,
+        Self::Laggard,
+        Self::Shutdown,
+        Self::Internal,
+    ];
+
     /// The one name of this end.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 const STOP: Duration = Duration::from_secs(10);
 
-fn record<'a>(target: &'a str, user_agent: &'a [u8]) -> AccessRecord<'a> {
+pub(super) fn record<'a>(target: &'a str, user_agent: &'a [u8]) -> AccessRecord<'a> {
     AccessRecord {
         at: Wall::from_millis(1_795_360_591_234),
         request_id: RequestIds::new(7).next(),
@@ -24,6 +24,7 @@ fn record<'a>(target: &'a str, user_agent: &'a [u8]) -> AccessRecord<'a> {
         status: Some(200),
         verdict: Verdict::HitMemory,
         detail: None,
+        object: None,
         bytes_in: 0,
         bytes_out: 1234,
         duration: Duration::from_micros(1_000_089),
@@ -31,6 +32,7 @@ fn record<'a>(target: &'a str, user_agent: &'a [u8]) -> AccessRecord<'a> {
         age: Some(3),
         ttl: Some(-1),
         upstream: None,
+        peer: None,
         upstream_status: None,
         attempts: 0,
         referer: None,
@@ -53,7 +55,7 @@ fn combined(record: &AccessRecord<'_>) -> String {
     String::from_utf8(line).expect("ASCII")
 }
 
-fn counter() -> IntCounter {
+pub(super) fn counter() -> IntCounter {
     IntCounter::new("dropped_total", "d").expect("valid")
 }
 

@@ -20,25 +20,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 impl Identity {
-    /// For dialling peers: shows the certificate, trusts the cluster's authority alone, ALPN `wire::ALPN`, TLS 1.3
-    /// only, no 0-RTT. The server name to dial is [`SERVER_NAME`](super::SERVER_NAME).
+    /// For dialling peers: shows the certificate, trusts the cluster's authority alone, ALPN `wire::ALPN` (or, with
+    /// one who has another major version, `wire::VERSION_ALPN`), TLS 1.3 only, no 0-RTT. The server name to dial is [`SERVER_NAME`](super::SERVER_NAME).
     pub fn client(&self, clock: Clock) -> Arc<ClientConfig> {
-        Arc::new(self.client_config(clock, wire::ALPN, Shown::Always(self.clone())))
+        Arc::new(self.client_config(clock, &[wire::ALPN, wire::VERSION_ALPN], Shown::Always(self.clone())))
     }
 
     /// For asking a superpeer for a certificate, ALPN `wire::ENROL_ALPN`. Shows the certificate if there is one that
     /// has not expired, so that it is renewed; trusts and dials as [`client`](Self::client) does.
     pub fn enrolling_client(&self, clock: Clock) -> Arc<ClientConfig> {
-        Arc::new(self.client_config(clock, wire::ENROL_ALPN, Shown::WhileValid(self.clone(), clock)))
+        Arc::new(self.client_config(clock, &[wire::ENROL_ALPN], Shown::WhileValid(self.clone(), clock)))
     }
 
-    fn client_config(&self, clock: Clock, alpn: &[u8], shown: Shown) -> ClientConfig {
+    fn client_config(&self, clock: Clock, alpn: &[&[u8]], shown: Shown) -> ClientConfig {
         let mut config = ClientConfig::builder_with_details(provider(), Arc::new(Time(clock)))
             .with_protocol_versions(&[&TLS13])
             .expect("the provider has suites of TLS 1.3")
             .with_webpki_verifier(self.server_verifier())
             .with_client_cert_resolver(Arc::new(shown));
-        config.alpn_protocols = vec![alpn.to_vec()];
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         config.resumption = Resumption::disabled();
         config
     }
@@ -49,8 +49,10 @@ impl Identity {
     pub fn server(&self, clock: Clock) -> Arc<ServerConfig> {
         let verifier = WebPkiClientVerifier::builder_with_provider(self.roots(), provider());
         let (verifier, alpn) = match self.authority() {
-            Some(_) => (verifier.allow_unauthenticated(), vec![wire::ALPN, wire::ENROL_ALPN]),
-            None => (verifier, vec![wire::ALPN]),
+            Some(_) => {
+                (verifier.allow_unauthenticated(), vec![wire::ALPN, wire::ENROL_ALPN, wire::VERSION_ALPN])
+            }
+            None => (verifier, vec![wire::ALPN, wire::VERSION_ALPN]),
         };
         let verifier = verifier.build().expect("there is an anchor, and no revocation list");
         let mut config = ServerConfig::builder_with_details(provider(), Arc::new(Time(clock)))
@@ -73,6 +75,8 @@ pub enum Caller {
     /// One who wants a certificate, for `wire::ENROL_ALPN`: the first with a token if it shows none
     /// ([`Authority::enrol`](super::Authority::enrol)), the next otherwise ([`Authority::renew`](super::Authority::renew)).
     Enrolling(Option<Certified>),
+    /// A node of the cluster that speaks no major version of this build, for `wire::VERSION_ALPN`: to be told so.
+    OtherMajor(Certified),
 }
 
 impl Caller {
@@ -85,6 +89,7 @@ impl Caller {
         match alpn {
             Some(wire::ALPN) => certified.map(Self::Node).ok_or(ClusterError::NoCertificate),
             Some(wire::ENROL_ALPN) => Ok(Self::Enrolling(certified)),
+            Some(wire::VERSION_ALPN) => certified.map(Self::OtherMajor).ok_or(ClusterError::NoCertificate),
             _ => Err(ClusterError::Protocol),
         }
     }

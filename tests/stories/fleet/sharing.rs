@@ -24,7 +24,11 @@ async fn what_one_edge_has_the_others_take_from_it() {
     fleet.settled().await;
     fleet.edge(1).get("/x").await;
     assert_eq!(fleet.origin.count("/x"), 1);
-    assert!(fleet.edge(1).metric("shoal_peer_taken_bytes_total") >= 300_000.0);
+    let taken = fleet.edge(1).metric("shoal_peer_taken_bytes_total");
+    assert!(taken >= 300_000.0);
+    let giver = &fleet.edge(0).assembly.config().node.name;
+    let given = fleet.edge(1).metric(&format!("shoal_peer_received_bytes_total{{peer=\"{giver}\"}}"));
+    assert_eq!(given, taken, "each byte is counted for the node that sent it");
 }
 
 #[tokio::test]

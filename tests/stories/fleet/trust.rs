@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const FRESH: &str = "Cache-Control: max-age=60";
-const CHUNK: usize = 1 << 20;
+pub(super) const CHUNK: usize = 1 << 20;
 
 /// A member of the fleet that answers as its story says.
 struct Impostor {
@@ -48,7 +48,7 @@ fn key_of(path: &str) -> CacheKey {
     CacheKey::new(KeyParts { site: "s", scheme: Scheme::Http, host: HOST, path })
 }
 
-fn ids(path: &str) -> (ObjectId, VariantId) {
+pub(super) fn ids(path: &str) -> (ObjectId, VariantId) {
     let object = key_of(path).object();
     (object, key::variant(object, std::iter::empty()))
 }
@@ -109,7 +109,7 @@ impl Impostor {
 }
 
 /// The head that an honest holder would send.
-fn head_of(path: &str, etag: &str, body: &[u8], arriving: bool) -> wire::Reply {
+pub(super) fn head_of(path: &str, etag: &str, body: &[u8], arriving: bool) -> wire::Reply {
     let (object, variant) = ids(path);
     let version = key::version(object, variant, Pin::StrongEtag(etag.as_bytes()));
     let field = |name: &str, value: &str| wire::Field { name: name.into(), value: value.into() };

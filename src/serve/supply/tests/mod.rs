@@ -73,6 +73,7 @@ impl Rig {
             fills: Arc::new(FillTable::new(purges.clone())),
             known: Known::default(),
             purges,
+            orders: crate::serve::Orders::default(),
             mesh: None,
             metrics,
             clock,
@@ -159,7 +160,16 @@ impl Leading {
 fn arriving(draft: HeadDraft, vary: Option<VaryList>, partial: Partial) -> Arc<Arriving> {
     let facts = ResponseFacts::parse(draft.status, &draft.fields);
     let withheld = HeaderMap::new();
-    Arc::new(Arriving { draft, withheld, facts, vary, partial, source: Source::Peer, server: None })
+    Arc::new(Arriving {
+        draft,
+        withheld,
+        facts,
+        vary,
+        partial,
+        source: Source::Peer,
+        server: None,
+        peer: None,
+    })
 }
 
 fn configuration(origin: &str, more: &str) -> Arc<config::model::Config> {

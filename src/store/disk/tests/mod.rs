@@ -4,6 +4,7 @@ mod crash;
 mod files;
 mod ram_device;
 mod rules;
+mod versions;
 
 use super::*;
 use crate::proto::key::{ObjectId, VariantId, VersionId};

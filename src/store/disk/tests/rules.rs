@@ -166,7 +166,7 @@ async fn a_later_major_format_is_refused_and_left_alone() {
     let owner = TestOwner::new(&device, 0);
     let refused = open_with(&device, SMALL, &owner).await;
     assert!(
-        matches!(refused, Err(DiskError::Format { found, supported, .. }) if found == MAJOR + 1 && supported == MAJOR)
+        matches!(refused, Err(DiskError::Format { found, supported, .. }) if found == (MAJOR + 1, 1) && supported == MAJOR)
     );
     assert!(device.with_files(|now| *now == files), "nothing is touched");
 }
