@@ -15,7 +15,7 @@ use crate::proto::plan::FetchReason;
 use crate::proto::semantics::NotStorable;
 use crate::purge::{self, Purges};
 use crate::route::Refusal;
-use crate::serve::{self, FillTable, Known, Node, Snapshot, Worker};
+use crate::serve::{self, FillTable, Known, Node, Orders, Snapshot, Worker};
 use crate::store::{Device, DiskConfig, Store, StoreConfig, StoreError};
 use crate::task::Spawner;
 use crate::telemetry::access::AccessLogError;
@@ -170,6 +170,7 @@ impl Assembly {
             fills: Arc::new(FillTable::new(purges.clone())),
             known: Known::default(),
             purges,
+            orders: Orders::default(),
             mesh,
             metrics,
             clock,
