@@ -28,5 +28,7 @@ mod networks;
 mod origin;
 #[path = "simulation/partitions.rs"]
 mod partitions;
+#[path = "simulation/purges.rs"]
+mod purges;
 #[path = "simulation/story.rs"]
 mod story;

@@ -6,6 +6,7 @@ use super::reload::Reloader;
 use crate::admin::{AdminAnswer, AdminHooks, PurgeCall, PurgeReply};
 use crate::origin::FailureKind;
 use crate::peer::Mesh;
+use crate::proto::purge::MARKS_MAX;
 use crate::serve::{By, NotDone, Order, WAIT_DEFAULT, WAIT_MAX, Way};
 use crate::store::{Departure, DiskState, DiskUsage, StoreUsage};
 use crate::telemetry::Samples;
@@ -36,6 +37,7 @@ pub(super) fn sample(assembly: &Arc<Assembly>) {
             if assembly.config().node.roles.edge {
                 sample_store(&assembly, samples);
             }
+            sample_purges(&assembly, samples);
             sample_origins(&assembly, samples);
         }
     });
@@ -66,6 +68,37 @@ fn sample_store(assembly: &Assembly, samples: &mut Samples) {
     if let Some(disk) = &usage.disk {
         sample_disk(disk, samples);
     }
+}
+
+fn sample_purges(assembly: &Assembly, samples: &mut Samples) {
+    let (purges, usage) = (&assembly.node.purges, assembly.node.purges.usage());
+    let in_sync = u64::from(purges.in_sync(assembly.node.clock.mono()));
+    let gauges = [
+        ("shoal_purge_in_sync", "Whether all purges of the fleet are known here.", in_sync),
+        ("shoal_purge_position", "How many times purges were applied here.", usage.position.0),
+        ("shoal_purge_log_entries", "Targets of purges that are kept apart.", usage.entries as u64),
+        ("shoal_purge_log_bound_entries", "Bound of that.", MARKS_MAX as u64),
+        (
+            "shoal_purge_issuers",
+            "Nodes whose purges were applied, each counted for each life of its log.",
+            usage.issuers as u64,
+        ),
+    ];
+    for (name, help, value) in gauges {
+        samples.gauge(name, help, &[], value as f64);
+    }
+    let floors = "Targets that became purges of their whole site, or of everything, since the log was full.";
+    samples.counter("shoal_purge_floors_total", floors, &[], usage.folded);
+}
+
+fn purge_status(assembly: &Assembly) -> Value {
+    let (purges, usage) = (&assembly.node.purges, assembly.node.purges.usage());
+    json!({
+        "in_sync": purges.in_sync(assembly.node.clock.mono()),
+        "position": usage.position.0,
+        "entries": usage.entries,
+        "bound_entries": MARKS_MAX,
+    })
 }
 
 fn sample_disk(disk: &DiskUsage, samples: &mut Samples) {
@@ -263,6 +296,7 @@ fn status_of(assembly: &Assembly) -> Value {
         "connections": assembly.gate.open(),
         "fills": assembly.node.fills.open(),
         "store": store_status(&store),
+        "purges": purge_status(assembly),
         "origins": servers,
     })
 }

@@ -7,13 +7,13 @@ use super::exchange::{AskError, Exchange};
 use super::hello;
 use super::link::{Link, LinkEvent, Shared, priority};
 use super::refusal::Refusal;
-use crate::proto::wire::{self, Frame, code};
+use crate::proto::wire::{self, Frame, close, code};
 use crate::telemetry::{Outcome, PeerRefusal, StreamRefusal};
 use crate::tls::cluster::{Caller, Certified};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use prost::Message;
-use quinn::{Connection, Incoming, RecvStream, SendStream};
+use quinn::{Connection, ConnectionError, Incoming, RecvStream, SendStream, VarInt};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::error::TrySendError;
@@ -121,6 +121,12 @@ impl Shared {
             }
         }
         self.fall(&link).await;
+        let reason = link.connection().close_reason();
+        if let Some(ConnectionError::ApplicationClosed(closed)) = reason
+            && closed.error_code == VarInt::from_u32(close::LEAVING)
+        {
+            self.pass_on(Some(LinkEvent::GoodBye(link.member().id)));
+        }
     }
 
     /// Reads what a peer asks on a stream that it opened. `None` if the stream was refused, or given up by the peer.
@@ -164,7 +170,7 @@ impl Shared {
                 self.refuse(exchange, StreamRefusal::Busy);
             }
             LinkEvent::Datagram { .. } => self.metrics.node.links.datagrams_dropped.inc(),
-            LinkEvent::Up(_) | LinkEvent::Down(_) => {}
+            LinkEvent::Up(_) | LinkEvent::Down(_) | LinkEvent::GoodBye(_) => {}
         }
     }
 

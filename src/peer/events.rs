@@ -7,6 +7,7 @@ use super::link::LinkEvent;
 use super::membership::Told;
 use super::mesh::PeerRequest;
 use super::node::Node;
+use super::purges;
 use crate::proto::swarm::Member;
 use crate::proto::wire::ask;
 use crate::telemetry::AskRefusal;
@@ -24,7 +25,11 @@ pub(super) async fn run(
     while let Some(event) = events.recv().await {
         match event {
             // What finds the queue full is lost like any packet; roles are looked at again with each new view.
-            LinkEvent::Up(link) => drop(membership.try_send(Told::Linked(link.member().clone()))),
+            LinkEvent::Up(link) => {
+                node.desk.linked(link.member().id);
+                drop(membership.try_send(Told::Linked(link.member().clone())));
+            }
+            LinkEvent::GoodBye(peer) => node.desk.said_good_bye(peer),
             LinkEvent::Datagram { link, bytes } => {
                 if membership.try_send(Told::Packet(bytes)).is_err() {
                     tracing::debug!(peer = %link.member().id, "packet of the membership is dropped");
@@ -49,7 +54,8 @@ fn asked(
     match ask {
         ask::Kind::Resolve(resolve) => directory::serve_resolve(node, from, &resolve, exchange),
         ask::Kind::Session(session) => directory::serve_session(node, from, session.number, exchange),
-        ask::Kind::Read(_) | ask::Kind::Open(_) | ask::Kind::Look(_) => {
+        ask::Kind::Purges(purges) => purges::serve(node, from, purges, exchange),
+        ask::Kind::Read(_) | ask::Kind::Open(_) | ask::Kind::Look(_) | ask::Kind::Invalidate(_) => {
             hand_over(node, from, ask, exchange, requests)
         }
         ask::Kind::Hello(_) => node.refuse(exchange, AskRefusal::Protocol),

@@ -16,7 +16,7 @@ use super::refusal::{Refusal, Refusals};
 use super::table::{LINKS_MAX, Table};
 use crate::clock::Clock;
 use crate::proto::swarm::{Member, NodeId};
-use crate::proto::wire::{self, close, frame};
+use crate::proto::wire::{self, ask, close, frame};
 use crate::task::Spawner;
 use crate::telemetry::{IntCounter, Metrics, PeerRefusal};
 use crate::tls::cluster::Identity;
@@ -42,6 +42,8 @@ pub(super) enum LinkEvent {
     Up(Link),
     /// The last connection to this node is gone.
     Down(NodeId),
+    /// It closed a connection because it goes away.
+    GoodBye(NodeId),
     /// A peer asks something; never `Hello`.
     Asked {
         /// On which connection.
@@ -129,13 +131,11 @@ impl Link {
 }
 
 /// What is short and waited for goes before bodies.
-pub(super) fn priority(ask: &wire::ask::Kind) -> i32 {
+pub(super) fn priority(ask: &ask::Kind) -> i32 {
     match ask {
-        wire::ask::Kind::Hello(_)
-        | wire::ask::Kind::Resolve(_)
-        | wire::ask::Kind::Session(_)
-        | wire::ask::Kind::Look(_) => 1,
-        wire::ask::Kind::Read(_) | wire::ask::Kind::Open(_) => 0,
+        ask::Kind::Hello(_) | ask::Kind::Resolve(_) | ask::Kind::Session(_) | ask::Kind::Look(_) => 1,
+        ask::Kind::Purges(_) | ask::Kind::Invalidate(_) => 1,
+        ask::Kind::Read(_) | ask::Kind::Open(_) => 0,
     }
 }
 

@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::config::model::Config;
 use crate::net::Net;
 use crate::proto::key::ObjectId;
-use crate::proto::purge::Batch;
+use crate::proto::purge::{Batch, Coverage};
 use crate::proto::swarm::{self, Changes, Holding, Member, NodeId, Place, Query, Token};
 use crate::proto::wire::{self, note};
 use crate::purge::Purges;
@@ -23,6 +23,8 @@ use tokio::sync::{mpsc, oneshot};
 
 /// How long a stream to a peer may take to open, with the connection if none stands.
 const ASK_LIMIT: Duration = Duration::from_secs(2);
+/// How long a fill may wait until this node and a peer cover the same purges.
+const CATCH_UP_LIMIT: Duration = Duration::from_secs(2);
 /// How long saying good-bye may take.
 const LEAVE_LIMIT: Duration = Duration::from_secs(1);
 /// Between two looks at whether all sessions have ended, while leaving.
@@ -106,7 +108,7 @@ pub enum Blame {
     Protocol,
 }
 
-/// What a peer asks of this node: always `Read`, `Open` or `Look`.
+/// What a peer asks of this node: always `Read`, `Open`, `Look` or `Invalidate`.
 pub struct PeerRequest {
     /// Who asks.
     pub from: Member,
@@ -189,9 +191,9 @@ impl Mesh {
         tokio::time::timeout(ASK_LIMIT, asked).await.unwrap_or(Err(AskError::Silent))
     }
 
-    /// Tells the directory that `node` was named for `holding` and does not have it.
-    pub fn gone(&self, holding: Holding, node: NodeId) {
-        let gone = wire::Gone { holding: Some(holding.into()), node: node.0.to_vec() };
+    /// Tells the directory that `node` was named for `holding` and does not have it, or has only what a purge selects.
+    pub fn gone(&self, holding: Holding, node: NodeId, purged: bool) {
+        let gone = wire::Gone { holding: Some(holding.into()), node: node.0.to_vec(), purged };
         for keeper in self.node.view().keepers(holding.object).into_iter().flatten() {
             self.node.tell(keeper, note::Kind::Gone(gone.clone()));
         }
@@ -230,9 +232,24 @@ impl Mesh {
     }
 
     /// Tells all live members of a purge that was issued here, and waits until each has applied it, at most `limit`. One receipt for each
-    /// other member that was live when this was called.
+    /// other member that was live when this was called or came meanwhile; those that left are named, and are not live.
     pub async fn spread(&self, batch: &Batch, limit: Duration) -> Vec<Receipt> {
         super::purges::spread(&self.node, batch, limit).await
+    }
+
+    /// This node and `place` were found to cover different purges, `theirs` being what that covers: takes what is lacking here, and
+    /// gives what is lacking there. Bounded in time.
+    ///
+    /// # Errors
+    /// If it cannot be reached, or one of the two cannot apply them.
+    pub async fn catch_up(&self, place: &Place, theirs: Coverage) -> Result<(), AskError> {
+        super::purges::catch_up(&self.node, (place.node, place.address), theirs, CATCH_UP_LIMIT).await
+    }
+
+    /// An unsafe request changed an object: the other edges are told soon. If it is not `known` here to have been cacheable,
+    /// they are told only if the directory knows one that has it. Never waits; what is too much is dropped and counted.
+    pub fn invalidate(&self, object: ObjectId, known: bool) {
+        self.node.invalidations.tell(&self.node, object, known);
     }
 
     /// What `shoal peers` and `/status` show.

@@ -13,6 +13,7 @@ mod exchange;
 mod frames;
 mod hello;
 mod identity;
+mod invalidations;
 mod lease;
 mod link;
 mod members;
@@ -34,7 +35,7 @@ mod view;
 pub use exchange::{AskError, Exchange};
 pub use lease::Lease;
 pub use mesh::{Answer, Blame, Inventory, Mesh, MeshError, MeshStart, PeerRequest, Requests};
-pub use purges::{Delivery, Receipt};
+pub use purges::{Delivery, LEFT, Receipt};
 
 #[cfg(test)]
 #[path = "tests/meshes/mod.rs"]

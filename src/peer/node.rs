@@ -2,9 +2,11 @@
 
 use super::directory::Service;
 use super::exchange::{AskError, Exchange};
+use super::invalidations::Invalidations;
 use super::lease::Leases;
 use super::link::{Link, Links};
 use super::mesh::Inventory;
+use super::purges::Desk;
 use super::quarantine::Quarantine;
 use super::resolve::Lookups;
 use super::session::Sessions;
@@ -28,6 +30,10 @@ pub(super) struct Node {
     pub(super) spawner: Spawner,
     pub(super) metrics: Arc<Metrics>,
     pub(super) purges: Purges,
+    /// Purges between nodes.
+    pub(super) desk: Desk,
+    /// Objects of which other edges are to be told that they changed.
+    pub(super) invalidations: Invalidations,
     pub(super) inventory: Arc<dyn Inventory>,
     pub(super) links: Links,
     /// Who is live; the membership publishes it.

@@ -23,6 +23,7 @@ pub(super) fn report(node: &Node) -> Value {
         "members": members,
         "superpeers": superpeers(node),
         "directory": node.directory.as_ref().map(|service| directory(service.stats(now))),
+        "in_sync": node.purges.in_sync(now),
         "leases_open": node.leases.len(),
         "lookups": lookups(node),
     })

@@ -1,16 +1,18 @@
 //! How a mesh comes up: who this node is, its endpoint, and the tasks around them.
 
 use super::directory::Service;
+use super::invalidations::Invalidations;
 use super::lease::Leases;
 use super::link::{LinkEvent, Links};
 use super::membership::{self, Told};
 use super::mesh::{MeshError, MeshStart, Requests};
 use super::node::Node;
+use super::purges::{Desk, reconcile};
 use super::resolve::Lookups;
 use super::seeds::Seeds;
 use super::session::{self, Sessions};
 use super::view::View;
-use super::{announce, directory, enrol, events, report};
+use super::{announce, directory, enrol, events, invalidations, report};
 use crate::config::model::Peer;
 use crate::proto::swarm::Member;
 use crate::tls::cluster::Identity;
@@ -46,17 +48,32 @@ pub(super) async fn start_as(start: MeshStart, identity: Identity) -> Result<Sta
         incarnation: u64::try_from(start.clock.now().wall.as_millis()).unwrap_or(0),
     };
     let (links, link_events) = Links::open(&start, identity, me)?;
-    let node = Arc::new(node_of(start, &peer, links));
+    let (desk, compared) = Desk::new();
+    let (invalidations, changed) = Invalidations::new();
+    let node = Arc::new(node_of(start, &peer, links, (desk, invalidations)));
     let (membership, requests) = begin(&node, &peer, link_events);
+    node.spawner.spawn(reconcile::run(node.clone(), compared, has_seeds(&node, &peer)));
+    node.spawner.spawn(invalidations::run(node.clone(), changed));
     tracing::info!(node = %node.me.id, address = %node.me.address, "listens for peers");
     Ok((node, membership, requests))
+}
+
+/// Whether there is anybody to look for but this node.
+fn has_seeds(node: &Node, peer: &Peer) -> bool {
+    let me = node.me.address.to_string();
+    peer.seeds.iter().any(|seed| *seed != me)
 }
 
 fn peer(start: &MeshStart) -> Result<&Peer, MeshError> {
     start.config.peer.as_ref().ok_or(MeshError::NoFleet)
 }
 
-fn node_of(start: MeshStart, peer: &Peer, links: Links) -> Node {
+fn node_of(
+    start: MeshStart,
+    peer: &Peer,
+    links: Links,
+    (desk, invalidations): (Desk, Invalidations),
+) -> Node {
     let me = links.me().clone();
     let now = start.clock.mono();
     let alone = View::new(&me, Vec::new(), VecDeque::new(), |_| None);
@@ -67,6 +84,8 @@ fn node_of(start: MeshStart, peer: &Peer, links: Links) -> Node {
         spawner: start.spawner,
         metrics: start.metrics,
         purges: start.purges,
+        desk,
+        invalidations,
         inventory: start.inventory,
         links,
         views: watch::Sender::new(Arc::new(alone)),

@@ -8,13 +8,13 @@
 //!            │      ├─ Unreachable ─ Read at home ──────┘
 //!            │      ├─ Lease ─────── Origin
 //!            │      └─ Alone ─────── Origin
-//!            └─ gone, broken, other variant: bounded, then Origin
+//!            └─ gone, purged, broken, other variant: bounded, then Origin
 //! ```
 //! Pure: `serve` carries out each step and brings back the event that it led to. Every path ends, and asks
 //! the origin once at most.
 
 use super::key::{ObjectId, VariantId};
-use super::swarm::{NodeId, Place, Query, Token};
+use super::swarm::{NodeId, PURGED_MAX, Place, Query, Token};
 use super::wire::AVOID_MAX;
 use std::collections::VecDeque;
 
@@ -75,6 +75,8 @@ pub enum Reading {
     Taken(VariantId),
     /// It has none that can be used here.
     Gone,
+    /// What it has, or fetches, a purge selects.
+    Purged,
     /// It gave no answer, or one that is none.
     Unanswered,
     /// The object varies by other fields than was thought; this is the variant under them.
@@ -174,6 +176,10 @@ pub struct Seek {
     /// Who was read from last.
     last: Option<(NodeId, By)>,
     avoid: VecDeque<NodeId>,
+    /// Holders that had only what a purge selects.
+    purged: u32,
+    /// The lease of a fetch that a purge overtook.
+    overtaken: Option<Token>,
 }
 
 impl Seek {
@@ -188,6 +194,8 @@ impl Seek {
             others: VecDeque::new(),
             last: None,
             avoid: VecDeque::new(),
+            purged: 0,
+            overtaken: None,
         }
     }
 
@@ -219,6 +227,10 @@ impl Seek {
             Event::Lost => {
                 self.avoid_last();
                 self.resolve()
+            }
+            // The directory is of an older version, and asking one holder after the other is what a purge must not lead to.
+            Event::Holders(_) | Event::Fresher(_) if self.purged >= PURGED_MAX => {
+                Step::Origin(Ground::PeersFailed)
             }
             Event::Holders(places) => {
                 self.others = places.into_iter().filter(|place| self.may_read(place)).collect();
@@ -253,6 +265,7 @@ impl Seek {
                 self.settle(variant);
                 self.resolve()
             }
+            Reading::Purged => self.purged(),
             Reading::NotStored if !self.taken => Step::NotStored,
             Reading::OriginFailed if !self.taken => Step::Origin(Ground::PeersFailed),
             _ => self.refused(),
@@ -268,6 +281,17 @@ impl Seek {
         }
     }
 
+    /// The peer that was asked has what a purge selects. So have, most likely, the others that were named with it.
+    fn purged(&mut self) -> Step {
+        match self.avoid_last() {
+            Some(By::Holder | By::Fresher) => self.purged += 1,
+            Some(By::Follow(token)) => self.overtaken = Some(token),
+            Some(By::Home) => return Step::Origin(Ground::Unreachable),
+            None => {}
+        }
+        self.resolve()
+    }
+
     fn resolve(&mut self) -> Step {
         self.others.clear();
         if self.resolves_left == 0 {
@@ -281,6 +305,8 @@ impl Seek {
             held: self.facts.held,
             lease_wanted: self.facts.lease_wanted,
             avoid: self.avoid.iter().copied().collect(),
+            purged: self.purged,
+            overtaken: self.overtaken,
         })
     }
 

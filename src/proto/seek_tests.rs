@@ -37,6 +37,33 @@ fn holders_are_read_in_turn_and_those_that_failed_are_avoided() {
 }
 
 #[test]
+fn after_two_holders_of_what_is_purged_no_holder_is_asked() {
+    let mut seek = begun(true);
+    for number in 1..=2 {
+        seek.next(Event::Holders((number..=8).map(place).collect()));
+        let Step::Resolve(query) = seek.next(Event::Read(Reading::Purged)) else { panic!() };
+        assert_eq!((query.purged, query.avoid.len()), (u32::from(number), usize::from(number)));
+    }
+    // A directory that knows the count gives a lease; one that does not is not heard.
+    assert_eq!(seek.next(Event::Holders((3..=8).map(place).collect())), Step::Origin(Ground::PeersFailed));
+}
+
+#[test]
+fn a_fetch_that_a_purge_overtook_is_told_by_its_lease_and_not_followed_for_ever() {
+    let mut seek = begun(true);
+    for number in 1..RESOLVES_MAX {
+        assert_eq!(
+            seek.next(Event::Follow(place(number), TOKEN)),
+            Step::Read(place(number), By::Follow(TOKEN))
+        );
+        let Step::Resolve(query) = seek.next(Event::Read(Reading::Purged)) else { panic!("{number}") };
+        assert_eq!((query.overtaken, query.purged), (Some(TOKEN), 0));
+    }
+    seek.next(Event::Follow(place(9), TOKEN));
+    assert_eq!(seek.next(Event::Read(Reading::Purged)), Step::Origin(Ground::PeersFailed));
+}
+
+#[test]
 fn the_holders_beside_the_one_that_gave_are_known() {
     let mut seek = begun(true);
     seek.next(Event::Holders((1..=3).map(place).collect()));

@@ -15,6 +15,7 @@ mod keeper;
 use crate::clock::Clock;
 use crate::proto::key;
 use crate::proto::object::{Head, PurgePosition};
+pub use crate::proto::purge::SYNC_HORIZON;
 use crate::proto::purge::{
     Batch, Coverage, Digest, Gap, Issuer, Judgement, Log, Mode, PurgeId, Selector, Subject,
 };
@@ -29,11 +30,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
-/// For how long a node that has heard from its fleet counts as knowing of all purges.
-pub const SYNC_HORIZON: Duration = Duration::from_secs(10);
 /// Purges that wait for the keeper; who comes later waits in turn.
 const COMMANDS_MAX: usize = 64;
 /// Name of the log's folder within that of the disk tier.

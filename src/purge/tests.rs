@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use std::fs;
 use std::io::IoSliceMut;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 const NAMES: Vocabulary =
     Vocabulary { not_stored: &[], origin_fetch: &FetchReason::NAMES, origin_failure: &[], refusal: &[] };

@@ -121,6 +121,8 @@ async fn ask_directory(mesh: &Mesh, routed: &Routed) -> (&'static str, Vec<Strin
         held: false,
         lease_wanted: false,
         avoid: Vec::new(),
+        purged: 0,
+        overtaken: None,
     };
     match mesh.resolve(query).await {
         Answer::Holders(places) => ("holders", places.iter().map(|place| mesh.name_of(place.node)).collect()),

@@ -96,6 +96,11 @@ impl Known {
         self.shard(object).invalidate(object, now);
     }
 
+    /// Whether anything is remembered of `object`.
+    pub fn knows(&self, object: ObjectId) -> bool {
+        self.shard(object).get(object).is_some()
+    }
+
     /// When `object` was invalidated last, as far as that is remembered.
     pub fn invalidated_at(&self, object: ObjectId) -> Option<Wall> {
         self.shard(object).get(object)?.invalidated

@@ -6,17 +6,17 @@ use super::post::Posted;
 use super::{Exchange, Node};
 use crate::body::{Body, UploadFault, UploadState};
 use crate::origin::{FetchError, Fetched};
-use crate::proto::key::{CacheKey, KeyParts};
+use crate::proto::key::{CacheKey, KeyParts, ObjectId};
 use crate::proto::plan::FetchReason;
 use crate::proto::seek::Ground;
 use crate::proto::semantics;
 use crate::proto::verdict::Verdict;
 use crate::route::PassReason;
+use crate::telemetry::InvalidatedBy;
 use http::header::{CONNECTION, TE, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
@@ -55,12 +55,13 @@ pub(super) async fn forward(exchange: Exchange, mut request: Request<Body>, reas
             // and what overtakes it from now on by the new fill of the second.
             let posted = posted.and_then(|posted| posted.confirm(&exchange, &fetched));
             let invalidates = semantics::invalidates(&method, fetched.response.status());
+            let known = invalidates && exchange.worker.node.knows(exchange.routed.object);
             if invalidates {
                 exchange.worker.node.fills.doom(exchange.routed.object);
             }
             let storing = posted.map(|posted| posted.fill(&exchange));
             if invalidates {
-                invalidate(&exchange, fetched.response.headers()).await;
+                invalidate(&exchange, known, fetched.response.headers()).await;
             }
             let outcome = match storing {
                 Some(storing) => storing.respond(&exchange, fetched).await,
@@ -135,22 +136,34 @@ pub(super) fn origin_head(exchange: &Exchange, method: Method, mut headers: Head
     request
 }
 
-/// Invalidates the target, whose fills the caller has doomed, and what `Location` and
+/// Invalidates the target, whose fills the caller has doomed and which was `known` here until then, and what `Location` and
 /// `Content-Location` name on the same host. Done before the client sees the response.
-async fn invalidate(exchange: &Exchange, fields: &HeaderMap) {
-    let routed = &exchange.routed;
-    let node = &exchange.worker.node;
+async fn invalidate(exchange: &Exchange, known: bool, fields: &HeaderMap) {
+    let (routed, node) = (&exchange.routed, &exchange.worker.node);
     node.known.invalidated(routed.object, node.clock.now().wall);
     node.store.invalidate(routed.object).await;
+    tell(exchange, routed.object, known);
     let (host, target) = (routed.host_str(), routed.target.as_str());
     for path in semantics::invalidation_targets(routed.scheme, host, target, fields) {
         let parts = KeyParts { site: &routed.site.name, scheme: routed.scheme, host, path: &path };
-        drop_object(node, &CacheKey::new(parts)).await;
+        let object = CacheKey::new(parts).object();
+        let known = node.knows(object);
+        drop_object(node, object).await;
+        tell(exchange, object, known);
     }
 }
 
-async fn drop_object(node: &Arc<Node>, key: &CacheKey) {
-    let object = key.object();
+/// Has the other edges told of an object that was changed by a client of this node and is, or is not, `known` here.
+fn tell(exchange: &Exchange, object: ObjectId, known: bool) {
+    let node = &exchange.worker.node;
+    node.metrics.purges.invalidations.of(InvalidatedBy::Client).inc();
+    if let Some(mesh) = node.mesh.as_ref().filter(|_| exchange.routed.peers()) {
+        mesh.invalidate(object, known);
+    }
+}
+
+/// Drops what is here of an object, and takes nothing from peers that may be older.
+pub(super) async fn drop_object(node: &Node, object: ObjectId) {
     node.fills.doom(object);
     node.known.invalidated(object, node.clock.now().wall);
     node.store.invalidate(object).await;

@@ -23,9 +23,9 @@ pub struct Purged {
 }
 
 impl Purged {
-    /// Live members, this node included.
+    /// Members that were live at the end, this node included.
     pub fn live(&self) -> usize {
-        self.receipts.len() + 1
+        self.receipts.iter().filter(|receipt| receipt.is_live()).count() + 1
     }
 
     /// Those of them that have applied it.

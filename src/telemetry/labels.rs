@@ -203,6 +203,8 @@ label! {
         NotStored = "not_stored",
         /// The origin gave no response.
         Failed = "failed",
+        /// One of the two has not applied all purges that the other has.
+        Apart = "apart",
         /// The request is malformed or not allowed.
         Refused = "refused",
     }

@@ -29,7 +29,7 @@ pub use links::LinkMetrics;
 pub use mesh::MeshMetrics;
 pub use metrics::{CounterByReason, Entered, Metrics, NodeMetrics, SiteMetrics, Vocabulary, enter};
 pub use prometheus::IntCounter;
-pub use purges::{InvalidatedBy, PurgeMetrics, PurgeOutcome};
+pub use purges::{InvalidatedBy, PurgeMetrics, PurgeOutcome, Reconciled};
 pub use registry::Samples;
 pub use request_id::{RequestId, RequestIds};
 pub use supply::SupplyMetrics;

@@ -35,6 +35,15 @@ label! {
         Peer = "peer",
     }
 }
+label! {
+    /// Which way purges went when two nodes found that they cover different ones.
+    Reconciled {
+        /// To this node.
+        Taken = "taken",
+        /// From this node.
+        Given = "given",
+    }
+}
 
 /// Handles of purges, all at 0 from the start.
 pub struct PurgeMetrics {
@@ -53,6 +62,14 @@ pub struct PurgeMetrics {
     pub fills: IntCounter,
     /// Objects that unsafe requests invalidated here.
     pub invalidations: PerLabel<InvalidatedBy, IntCounter>,
+    /// Times that purges were exchanged because another node covered others.
+    pub reconciled: PerLabel<Reconciled, IntCounter>,
+    /// Questions of which one side had purges that the other did not have yet.
+    pub apart: IntCounter,
+    /// Objects of which other edges were told that an unsafe request changed them.
+    pub invalidations_told: IntCounter,
+    /// Those of which they were not, since too many waited.
+    pub invalidations_dropped: IntCounter,
 }
 
 impl PurgeMetrics {
@@ -75,6 +92,11 @@ impl PurgeMetrics {
             "Objects that unsafe requests invalidated here, by who told of it.",
             ["from"],
         );
+        let reconciled = registry.counters(
+            "shoal_purge_reconciliations_total",
+            "Times that purges were exchanged because another node covered others, by whether they were taken or given.",
+            ["direction"],
+        );
         let by_mode = |kind: &SelectorKind| PerLabel::new(|mode| applied.child([kind.as_str(), mode]));
         Self {
             applied: SelectorKind::ALL.iter().map(by_mode).collect(),
@@ -94,6 +116,19 @@ impl PurgeMetrics {
             meets: counter("shoal_purge_meets_total", "Look-ups that met a version which a purge selects."),
             fills: counter("shoal_purge_fills_total", "Fetches that a purge overtook."),
             invalidations: PerLabel::new(|from| invalidations.child([from])),
+            reconciled: PerLabel::new(|direction| reconciled.child([direction])),
+            apart: counter(
+                "shoal_purge_reads_apart_total",
+                "Questions to peers that had to wait until both sides had the same purges.",
+            ),
+            invalidations_told: counter(
+                "shoal_invalidations_told_total",
+                "Objects of which other edges were told that an unsafe request changed them.",
+            ),
+            invalidations_dropped: counter(
+                "shoal_invalidations_dropped_total",
+                "Objects of which other edges were not told that an unsafe request changed them, since too many waited.",
+            ),
         }
     }
 

@@ -43,12 +43,14 @@ pub(crate) struct Plan {
     pub(crate) latency: (u64, u64),
     /// Part of the datagrams that are lost.
     pub(crate) loss: f64,
+    /// How far the wall clocks of nodes differ from that of the origin at most, to either side.
+    pub(crate) clocks_apart: Duration,
 }
 
 impl Plan {
     /// Two superpeers and `edges` edges, near to one another.
     pub(crate) const fn of_edges(seed: u64, edges: usize) -> Self {
-        Self { seed, superpeers: 2, edges, latency: (1, 3), loss: 0.0 }
+        Self { seed, superpeers: 2, edges, latency: (1, 3), loss: 0.0, clocks_apart: Duration::ZERO }
     }
 }
 
@@ -175,6 +177,14 @@ fn configure(plan: &Plan, parties: &[Rc<Party>], origin: &str, folder: &Path) {
     }
 }
 
+/// The time of a node: it goes as all others do, from another beginning.
+fn wall(plan: &Plan, party: &Party) -> Wall {
+    let apart = plan.clocks_apart.as_millis() as u64;
+    let drawn = word(party.seed, 1 << 40) % (2 * apart + 1);
+    let begun = WALL.as_millis() - plan.clocks_apart.as_millis() as i64 + drawn as i64;
+    Wall::from_millis(begun).plus(now())
+}
+
 /// The software of a node's host, from a start to a crash.
 async fn run(plan: Plan, party: Rc<Party>, file: PathBuf) -> turmoil::Result {
     let sources = Sources { file: Some(file), ..Sources::default() };
@@ -183,7 +193,7 @@ async fn run(plan: Plan, party: Rc<Party>, file: PathBuf) -> turmoil::Result {
     let seed = party.begin();
     let surroundings = Surroundings {
         net: Arc::new(Network { loss: plan.loss, seed }),
-        clock: Clock::simulated(WALL.plus(now())),
+        clock: Clock::simulated(wall(&plan, &party)),
         device: Arc::new(FileDevice),
         resolver: Resolver::Fixed(Arc::default()),
         seed: Some(std::array::from_fn(|index| word(seed, index as u64).to_le_bytes()[0])),

@@ -126,6 +126,13 @@ impl Origin {
         (1..=object.version).any(|version| state.content(path, version, object.length) == body)
     }
 
+    /// Whether `body` is that version of `path`.
+    pub(crate) fn is(&self, path: &str, version: u64, body: &[u8]) -> bool {
+        let mut state = self.0.lock();
+        let length = state.objects[path].length;
+        state.content(path, version, length) == body
+    }
+
     /// The software of the origin's host.
     pub(crate) async fn run(self) -> turmoil::Result {
         let spawner = Spawner::current();
@@ -210,7 +217,7 @@ impl Object {
     fn head(&self, status: &str, more: &str) -> Vec<u8> {
         let tag = format!("ETag: \"{}\"\r\n", self.version);
         let about = match self.kind {
-            Kind::Lasting => format!("Cache-Control: max-age=86400\r\n{tag}"),
+            Kind::Lasting => format!("Cache-Control: max-age=86400\r\nSurrogate-Key: all\r\n{tag}"),
             Kind::Brief => format!("Cache-Control: max-age=1\r\n{tag}"),
             Kind::Cookie => "Cache-Control: max-age=60\r\nSet-Cookie: who=you\r\n".to_owned(),
             Kind::Private => "Cache-Control: private, max-age=60\r\n".to_owned(),

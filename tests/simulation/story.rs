@@ -4,6 +4,10 @@ use super::fleet::{CLIENT_PORT, TICK};
 use super::origin::Origin;
 use super::wire::{Head, Wire};
 use shoal::app::Assembly;
+use shoal::proto::purge::{Coverage, Mode, Selector};
+use shoal::purge::PurgeError;
+use shoal::serve::Purged;
+use shoal::task::Spawner;
 use shoal::workload::random::{Random, word};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -11,6 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
+use tokio::runtime::Handle;
 use turmoil::net::TcpStream;
 
 /// Longest time that any request may take: beyond it, it hangs.
@@ -43,12 +48,24 @@ pub(crate) struct Party {
     is_running: Cell<bool>,
     /// The host owns it, so that a crash ends it.
     assembly: RefCell<Weak<Assembly>>,
+    /// The runtime of its host.
+    host: RefCell<Option<Handle>>,
 }
 
 impl Party {
     pub(crate) fn new(name: String, is_edge: bool, address: IpAddr, seed: u64) -> Self {
         let (starts, crashes, is_running) = (Cell::new(0), Cell::new(0), Cell::new(true));
-        Self { name, is_edge, address, seed, starts, crashes, is_running, assembly: RefCell::default() }
+        Self {
+            name,
+            is_edge,
+            address,
+            seed,
+            starts,
+            crashes,
+            is_running,
+            assembly: RefCell::default(),
+            host: RefCell::default(),
+        }
     }
 
     /// A seed for another start.
@@ -58,11 +75,26 @@ impl Party {
     }
 
     pub(crate) fn publish(&self, assembly: &Arc<Assembly>) {
+        *self.host.borrow_mut() = Some(Handle::current());
         *self.assembly.borrow_mut() = Arc::downgrade(assembly);
     }
 
     fn assembly(&self) -> Option<Arc<Assembly>> {
         self.assembly.borrow().upgrade().filter(|_| self.is_running.get())
+    }
+
+    /// Whether it knows of all purges, as far as it can tell.
+    pub(crate) fn is_in_sync(&self) -> bool {
+        let host = self.host.borrow();
+        // By the time of its own host.
+        let _within = host.as_ref().map(Handle::enter);
+        let in_sync = |assembly: Arc<Assembly>| assembly.node.purges.in_sync(assembly.node.clock.mono());
+        self.assembly().is_some_and(in_sync)
+    }
+
+    /// The purges that it has applied.
+    pub(crate) fn coverage(&self) -> Coverage {
+        self.assembly().expect("it runs").node.purges.coverage()
     }
 
     pub(crate) fn is_running(&self) -> bool {
@@ -200,6 +232,24 @@ impl Story {
         for other in self.others(party) {
             turmoil::repair(party.name.as_str(), other.name.as_str());
         }
+    }
+
+    /// Purges at a node, which tells the others and waits for them.
+    pub(crate) async fn purge(
+        &self,
+        party: &Party,
+        mode: Mode,
+        selector: &Selector,
+        limit: Duration,
+    ) -> Result<Purged, PurgeError> {
+        let (assembly, selector) = (party.assembly().expect("it runs"), selector.clone());
+        let (told, done) = tokio::sync::oneshot::channel();
+        // On its own host, whose time and network it has.
+        let spawner = party.host.borrow().clone().map(Spawner::new).expect("it runs");
+        spawner.spawn(async move {
+            let _ = told.send(assembly.node.purge(mode, &[selector], limit).await);
+        });
+        done.await.expect("it ends")
     }
 
     /// Waits until `is_so`, at most `limit`.

@@ -173,6 +173,7 @@ fn name(event: &LinkEvent) -> &'static str {
     match event {
         LinkEvent::Up(_) => "up",
         LinkEvent::Down(_) => "down",
+        LinkEvent::GoodBye(_) => "good-bye",
         LinkEvent::Asked { .. } => "asked",
         LinkEvent::Datagram { .. } => "datagram",
     }

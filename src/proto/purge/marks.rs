@@ -16,7 +16,7 @@ pub const MARKS_MAX: usize = 65_536;
 /// Sites that are kept apart. Beyond it floors of the oldest become one of all sites.
 const SITES_MAX: usize = 4096;
 /// Issuers of purges of one target that are kept apart; beyond it the oldest count as forgotten, and the mark is as a floor is.
-const IDS_MAX: usize = 16;
+pub(super) const IDS_MAX: usize = 16;
 
 /// What is judged.
 #[derive(Clone, Copy, Debug)]

@@ -47,6 +47,8 @@ impl From<&Query> for wire::Resolve {
             held: query.held,
             lease_wanted: query.lease_wanted,
             avoid: query.avoid.iter().take(wire::AVOID_MAX).map(|node| node.0.to_vec()).collect(),
+            purged: query.purged,
+            overtaken: query.overtaken,
         }
     }
 }
@@ -65,6 +67,8 @@ impl TryFrom<&wire::Resolve> for Query {
             held: resolve.held,
             lease_wanted: resolve.lease_wanted,
             avoid: resolve.avoid.iter().map(|node| node_id(node)).collect::<Result<_, _>>()?,
+            purged: resolve.purged,
+            overtaken: resolve.overtaken,
         })
     }
 }
@@ -221,6 +225,8 @@ mod tests {
             variant: [u8; 16],
             flags: (bool, bool, bool),
             avoid in prop::collection::vec(any::<[u8; 16]>(), 0..=wire::AVOID_MAX),
+            purged: u32,
+            overtaken in prop::option::of(token()),
         ) -> Query {
             Query {
                 object: ObjectId(object),
@@ -229,6 +235,8 @@ mod tests {
                 held: flags.1,
                 lease_wanted: flags.2,
                 avoid: avoid.into_iter().map(NodeId).collect(),
+                purged,
+                overtaken,
             }
         }
     }

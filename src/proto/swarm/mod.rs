@@ -10,5 +10,5 @@ mod rendezvous;
 pub use convert::ConvertError;
 pub use directory::{Directory, DirectoryAction, DirectoryStats};
 pub use node::{Member, NodeId, Roles};
-pub use query::{Changes, Ending, Finding, Holding, Party, Place, Query, Token};
+pub use query::{Changes, Ending, Finding, Holding, PURGED_MAX, Party, Place, Query, Token};
 pub use rendezvous::{home, top_two};

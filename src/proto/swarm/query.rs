@@ -22,7 +22,15 @@ pub struct Query {
     pub lease_wanted: bool,
     /// Nodes that it will not ask (again); at most `wire::AVOID_MAX`.
     pub avoid: Vec<NodeId>,
+    /// How many holders that were named had only what a purge selects. After [`PURGED_MAX`] no holder is named any more: a
+    /// fetch costs less than asking all in vain.
+    pub purged: u32,
+    /// A lease whose fetch a purge overtook, as its holder or a follower said: it is given to another.
+    pub overtaken: Option<Token>,
 }
+
+/// Holders of what a purge selects that are asked at most.
+pub const PURGED_MAX: u32 = 2;
 
 /// A node and how it is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -38,6 +38,8 @@ fn read() -> Read {
         to: 2 << 20,
         follow: Some(token()),
         held: vec![4; 16],
+        digest: vec![],
+        covered: vec![],
     }
 }
 
@@ -94,6 +96,8 @@ fn questions_are_those_of_version_1_1() {
         held: true,
         lease_wanted: true,
         avoid: vec![vec![7; 16]],
+        purged: 0,
+        overtaken: None,
     };
     check(Ask { kind: Some(ask::Kind::Resolve(resolve)) }, RESOLVE);
     check(Ask { kind: Some(ask::Kind::Session(Session { number: 2 })) }, SESSION);
@@ -122,7 +126,7 @@ fn notes_are_those_of_version_1_1() {
     check(note(note::Kind::Announce(announce)), ANNOUNCE);
     check(note(note::Kind::Renew(Renew { tokens: vec![token()] })), RENEW);
     check(note(note::Kind::Done(Done { token: Some(token()), ending: 2, holding: Some(holding()) })), DONE);
-    check(note(note::Kind::Gone(Gone { holding: Some(holding()), node: vec![7; 16] })), GONE);
+    check(note(note::Kind::Gone(Gone { holding: Some(holding()), node: vec![7; 16], purged: false })), GONE);
     let granted = Granted { token: Some(token()), holding: Some(holding()), node: vec![7; 16], ended: true };
     check(note(note::Kind::Granted(granted)), GRANTED);
     check(note(note::Kind::Leaving(Leaving {})), LEAVING);
@@ -155,6 +159,42 @@ fn replies_are_those_of_version_1_1() {
     check(Enrolled { kind: Some(enrolled::Kind::Refused("no".into())) }, NOT_ENROLLED);
 }
 
+/// Kinds that came to version 1.1 later; who does not know them goes on without.
+#[test]
+fn purges_are_those_of_version_1_1() {
+    let covered = vec![Covered { issuer: 5, number: 300 }];
+    let entry = PurgeEntry {
+        issuer: 5,
+        number: 300,
+        kind: 2,
+        mode: 1,
+        site: 6,
+        length: 7,
+        hash_low: 8,
+        hash_high: 9,
+    };
+    let purges = Purges {
+        digest: vec![1; 16],
+        stated: true,
+        covered: covered.clone(),
+        steps: vec![PurgeStep { issuer: 5, basis: 299, number: 300 }],
+        entries: vec![entry],
+        floors: vec![PurgeEntry { issuer: 5, number: 300, kind: 6, ..PurgeEntry::default() }],
+        reception: 1,
+        more: true,
+    };
+    check(Ask { kind: Some(ask::Kind::Purges(purges)) }, PURGES);
+    let invalidate = Invalidate { objects: vec![vec![1; 16]] };
+    check(Ask { kind: Some(ask::Kind::Invalidate(invalidate)) }, INVALIDATE);
+    check(Reply { kind: Some(reply::Kind::Apart(Apart { covered })) }, APART);
+}
+
+const PURGES: &str = "\
+    32760a100101010101010101010101010101010110011a0c09050000000000000010ac02220f09050000000000000010\
+    ab0218ac022a2d09050000000000000010ac021802200129060000000000000030073908000000000000004109000000\
+    00000000320e09050000000000000010ac02180638014001";
+const INVALIDATE: &str = "42120a1001010101010101010101010101010101";
+const APART: &str = "3a0e0a0c09050000000000000010ac02";
 const HELLO: &str = "\
     0a340801100118052206656467652d312a016130033a0d31302e302e302e313a373430304205302e312e304880a0f1c2\
     b13450015801";

@@ -10,7 +10,9 @@
 //! Session  -> Note* <-> Note*                             to a superpeer, for as long as both live
 //! Read     -> (Pulse* Reply) (Data* Pulse* Chunk)* End    asked of an edge
 //! Open     -> as for Read                                 asked of the home edge
+//! Purges+  -> Purges+                                     asked of any member
 //! Look     -> Looked                                      asked of an edge, for `shoal explain`
+//! Invalidate -> nothing                                   told to edges
 //! ```
 //! Messages are protobuf: fields that a version does not know are skipped. Body bytes go raw in
 //! [`frame`]s. No message carries a time of day: ages and lifetimes are relative to the moment of
@@ -49,12 +51,16 @@ mod golden_tests;
 mod hello;
 pub mod look;
 pub mod message;
+pub mod purges;
+pub mod reading;
 
 pub use enrol::{Enrol, Enrolled, enrolled};
 pub use frame::{Frame, FrameError, FrameHead};
 pub use hello::Hello;
 pub use look::{Look, Looked, SEEN_MAX, Seen};
 pub use message::*;
+pub use purges::{Apart, Covered, INVALIDATED_MAX, Invalidate, PURGES_MAX, PurgeEntry, PurgeStep, Purges};
+pub use reading::*;
 
 /// Major version of the wire.
 pub const MAJOR: u32 = 1;

@@ -17,6 +17,8 @@ pub struct Follower(Reader);
 pub enum Followed {
     /// There is no such fill, or none that can still be read from there on.
     Nowhere,
+    /// A purge overtook it, so that nobody new may read it.
+    Overtaken,
     /// As many follow it as may.
     Crowded,
     /// It can be read.
@@ -28,10 +30,10 @@ impl FillTable {
     pub fn follow(&self, object: ObjectId, variant: VariantId, from: u64) -> Followed {
         let shard = self.shard(object).lock();
         let mut fills = shard.get(&object).into_iter().flatten();
-        let Some((_, fill)) = fills.find(|(key, fill)| *key == Some(variant) && !self.is_overtaken(fill))
-        else {
-            return Followed::Nowhere;
-        };
+        let Some((_, fill)) = fills.find(|(key, _)| *key == Some(variant)) else { return Followed::Nowhere };
+        if self.is_overtaken(fill) {
+            return Followed::Overtaken;
+        }
         match Reader::join(fill, from, false) {
             Some(reader) => Follower::of(reader, FOLLOWERS_MAX).map_or(Followed::Crowded, Followed::Live),
             None => Followed::Nowhere,

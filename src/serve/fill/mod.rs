@@ -167,6 +167,11 @@ impl FillTable {
         }
     }
 
+    /// Whether anything of `object` is being fetched.
+    pub fn has(&self, object: ObjectId) -> bool {
+        self.shard(object).lock().contains_key(&object)
+    }
+
     /// Fills in progress, joined or alone.
     pub fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)

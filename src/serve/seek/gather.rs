@@ -240,7 +240,8 @@ impl<S: Swarm> Gathering<'_, S> {
             from: span.start,
             to: span.end,
             follow: None,
-            held: Vec::new(),
+            // The version was judged when its head was given.
+            ..wire::Read::default()
         };
         let (clock, quiet_max) =
             (self.taking.seeker.worker.node.clock, asking.site.origin.between_bytes_timeout);

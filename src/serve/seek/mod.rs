@@ -19,6 +19,7 @@ use super::leave::Leave;
 use crate::peer::{Answer, AskError, Blame, Lease};
 use crate::proto::key::{VariantId, VersionId};
 use crate::proto::object::layout::{CHUNK_SIZE, HEAD_BODY_MAX};
+use crate::proto::purge::Coverage;
 use crate::proto::relay::{Checked, Checker, RelayFault};
 use crate::proto::seek::{By, Event, Facts, Reading, Seek, Step};
 use crate::proto::semantics::{ResponseFacts, VaryList};
@@ -38,6 +39,8 @@ use swarm::{Frames, Listener, Swarm};
 /// Shortest time for which the directory says that an object is not worth sharing. For less it says so of
 /// this moment (no room for a lease, nobody to follow), and requests on this node go on sharing.
 const ALONE_MIN: Duration = Duration::from_secs(1);
+/// Issuers of purges that a question states: 22 bytes each.
+const READ_ISSUERS_MAX: usize = 8192;
 
 /// Gets the version of a fill from a peer if one has it, and from the origin otherwise.
 pub(super) async fn seek<S: Swarm>(worker: Arc<Worker>, swarm: S, asking: Asking, leader: Leader) {
@@ -213,16 +216,17 @@ impl<S: Swarm> Seeker<S> {
     ) -> Reading {
         self.asking.metrics.taking.fetches.of(by.into()).inc();
         let node = place.node;
-        let sent = self.now();
-        let ask = self.question(by, left);
-        let replied = async {
-            let frames = self.swarm.ask(&place, ask).await?;
-            let quiet_max = self.asking.site.origin.first_byte_timeout;
-            let mut listener = Listener::new(frames, self.worker.node.clock, quiet_max);
-            let reply = listener.reply().await?;
-            Ok::<_, AskError>((listener, reply))
-        };
-        let (listener, reply) = match replied.await {
+        let mut sent = self.now();
+        let mut replied = self.reply(&place, by, left, false).await;
+        if let Ok((_, reply::Kind::Apart(apart))) = &replied {
+            if let Ok(theirs) = Coverage::of_wire(&apart.covered)
+                && self.swarm.catch_up(&place, theirs).await.is_ok()
+            {
+                sent = self.now();
+                replied = self.reply(&place, by, left, true).await;
+            }
+        }
+        let (listener, reply) = match replied {
             Ok(replied) => replied,
             Err(error) => return self.unanswered(node, Trouble::before_answer(error)),
         };
@@ -240,14 +244,36 @@ impl<S: Swarm> Seeker<S> {
                 Some(vary) => self.varies(head::variant(&self.asking, vary.as_ref()), vary, (node, by)),
                 None => self.unanswered(node, AskError::Protocol.into()),
             },
+            (reply::Kind::Gone(gone), _) if gone.purged => self.purged(node, by),
             (reply::Kind::Gone(_), _) => self.gone(node, by),
+            // It may have it all the same, so the directory is not told.
+            (reply::Kind::Apart(_), _) => {
+                self.note(node, Trouble::Gone);
+                Reading::Gone
+            }
             (reply::Kind::Busy(_), _) => self.unanswered(node, AskError::Refused.into()),
             (reply::Kind::NotStored(not), _) => self.not_stored(not.server_error, not.of_object),
             (reply::Kind::Failed(_), _) => Reading::OriginFailed,
         }
     }
 
-    fn question(&self, by: By, left: Option<&Left>) -> ask::Kind {
+    /// Asks a peer and hears its answer. `in_words` states the purges that are covered here, and not only their hash.
+    async fn reply(
+        &self,
+        place: &Place,
+        by: By,
+        left: Option<&Left>,
+        in_words: bool,
+    ) -> Result<(Listener<S::Frames>, reply::Kind), AskError> {
+        let frames = self.swarm.ask(place, self.question(by, left, in_words)).await?;
+        let quiet_max = self.asking.site.origin.first_byte_timeout;
+        let mut listener = Listener::new(frames, self.worker.node.clock, quiet_max);
+        let reply = listener.reply().await?;
+        Ok((listener, reply))
+    }
+
+    fn question(&self, by: By, left: Option<&Left>, in_words: bool) -> ask::Kind {
+        let purges = &self.worker.node.purges;
         let held = self.asking.stale.as_ref().filter(|_| left.is_none());
         let read = wire::Read {
             object: self.asking.object.0.to_vec(),
@@ -258,6 +284,13 @@ impl<S: Swarm> Seeker<S> {
             to: if left.is_none() && matches!(by, By::Holder | By::Fresher) { CHUNK_SIZE } else { 0 },
             follow: if let By::Follow(token) = by { Some(token) } else { None },
             held: held.map(|hit| hit.head.version.0.to_vec()).unwrap_or_default(),
+            // Read after the position that the fill began at (`supply::apart`). What is left of a version was judged with its head.
+            digest: left.map_or_else(|| purges.digest().0.to_vec(), |_| Vec::new()),
+            covered: in_words
+                .then(|| purges.coverage())
+                .filter(is_short)
+                .map(|all| all.to_wire())
+                .unwrap_or_default(),
         };
         if by != By::Home {
             return ask::Kind::Read(read);
@@ -393,10 +426,20 @@ impl<S: Swarm> Seeker<S> {
     fn gone(&self, node: NodeId, by: By) -> Reading {
         if matches!(by, By::Holder | By::Fresher) {
             let (object, variant) = (self.asking.object, self.machine.variant());
-            self.swarm.gone(Holding { object, variant, fresh_secs: 0 }, node);
+            self.swarm.gone(Holding { object, variant, fresh_secs: 0 }, node, false);
         }
         self.note(node, Trouble::Gone);
         Reading::Gone
+    }
+
+    /// What the peer has, a purge selects: who has had it no less long has no better.
+    fn purged(&self, node: NodeId, by: By) -> Reading {
+        if matches!(by, By::Holder | By::Fresher) {
+            let (object, variant) = (self.asking.object, self.machine.variant());
+            self.swarm.gone(Holding { object, variant, fresh_secs: 0 }, node, true);
+        }
+        self.note(node, Trouble::Gone);
+        Reading::Purged
     }
 
     fn unanswered(&self, node: NodeId, trouble: Trouble) -> Reading {
@@ -434,6 +477,11 @@ impl<S: Swarm> Seeker<S> {
     fn now(&self) -> Wall {
         self.worker.node.clock.now().wall
     }
+}
+
+/// Whether it fits into a question. If not, that both have caught up and cover the same must do.
+fn is_short(coverage: &Coverage) -> bool {
+    coverage.len() <= READ_ISSUERS_MAX
 }
 
 /// Waits for the first chunk of a body whose length is known, whole and good.

@@ -3,6 +3,7 @@
 use crate::clock::Clock;
 use crate::peer::{Answer, AskError, Blame, Exchange, Mesh};
 use crate::proto::key::ObjectId;
+use crate::proto::purge::Coverage;
 use crate::proto::swarm::{Holding, NodeId, Place, Query};
 use crate::proto::wire::{self, Frame, ask, reply};
 use futures_util::FutureExt;
@@ -37,8 +38,10 @@ pub(in crate::serve) trait Swarm: Clone + Send + Sync + 'static {
         place: &Place,
         ask: ask::Kind,
     ) -> impl Future<Output = Result<Self::Frames, AskError>> + Send;
-    /// Tells the directory that a node does not have what it was named for.
-    fn gone(&self, holding: Holding, node: NodeId);
+    /// Tells the directory that a node does not have what it was named for, or has only what a purge selects.
+    fn gone(&self, holding: Holding, node: NodeId, purged: bool);
+    /// Makes this node and a peer cover the same purges; `theirs` is what the peer covers.
+    fn catch_up(&self, place: &Place, theirs: Coverage) -> impl Future<Output = Result<(), AskError>> + Send;
     /// Notes a fault of a peer.
     fn blame(&self, node: NodeId, blame: Blame);
 }
@@ -72,8 +75,12 @@ impl Swarm for Mesh {
         Self::ask(self, place, ask)
     }
 
-    fn gone(&self, holding: Holding, node: NodeId) {
-        Self::gone(self, holding, node);
+    fn gone(&self, holding: Holding, node: NodeId, purged: bool) {
+        Self::gone(self, holding, node, purged);
+    }
+
+    fn catch_up(&self, place: &Place, theirs: Coverage) -> impl Future<Output = Result<(), AskError>> + Send {
+        Self::catch_up(self, place, theirs)
     }
 
     fn blame(&self, node: NodeId, blame: Blame) {

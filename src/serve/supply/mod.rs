@@ -11,6 +11,8 @@
 //! can tell a slow origin from a dead node. A fill that itself waits for another node is waited for only under
 //! the same lease: otherwise two nodes could wait for each other.
 
+mod apart;
+mod changed;
 mod look;
 mod open;
 pub(super) mod out;
@@ -73,13 +75,22 @@ pub(super) async fn answer<S: Sink>(worker: &Arc<Worker>, from: &Member, ask: as
     let node = &worker.node;
     let mut out = Out::new(sink, Arc::clone(&node.metrics));
     let gives = node.snapshot.load().config.node.roles.edge;
+    let read = match &ask {
+        ask::Kind::Read(read) => Some(read),
+        ask::Kind::Open(open) => open.read.as_ref(),
+        _ => None,
+    };
+    let apart = read.map_or(Ok(None), |read| apart::apart(node, read));
     let done = match ask {
         _ if !(gives && from.roles.edge) => Err(Cut::Reset(code::FORBIDDEN)),
+        _ if apart.is_err() => Err(Cut::Reset(code::PROTOCOL)),
+        _ if let Ok(Some(apart)) = apart => out.reply(apart).await,
         ask::Kind::Read(read) => match Wanted::parse(&read) {
             Some(wanted) => self::read(node, &wanted, &mut out).await,
             None => Err(Cut::Reset(code::PROTOCOL)),
         },
         ask::Kind::Open(open) => open::open(worker, from.address.ip(), open, &mut out).await,
+        ask::Kind::Invalidate(invalidate) => changed::take(node, &invalidate).await,
         _ => Err(Cut::Reset(code::PROTOCOL)),
     };
     out.close(done);
@@ -107,6 +118,7 @@ async fn read<S: Sink>(node: &Node, wanted: &Wanted, out: &mut Out<S>) -> Result
             None => out.reply(missing.into()).await,
         },
         Followed::Crowded => out.reply(busy()).await,
+        Followed::Overtaken if missing == Denied::Gone => out.reply(Denied::Purged.into()).await,
         _ => out.reply(missing.into()).await,
     }
 }
@@ -169,6 +181,8 @@ impl Wanted {
 enum Denied {
     /// Nothing that is wanted is here, or none that may leave.
     Gone,
+    /// A purge selects what is here, or overtook what arrives: who has had it no less long has no better.
+    Purged,
     /// The object varies by these fields, and not as the asker took it to.
     Varies(Vec<String>),
 }
@@ -183,6 +197,7 @@ impl From<Denied> for reply::Kind {
     fn from(denied: Denied) -> Self {
         match denied {
             Denied::Gone => gone(),
+            Denied::Purged => Self::Gone(wire::Gone { purged: true, ..wire::Gone::default() }),
             Denied::Varies(names) => Self::Varies(wire::Varies { names }),
         }
     }

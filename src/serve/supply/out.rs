@@ -145,5 +145,6 @@ const fn answer_of(kind: &reply::Kind) -> PeerAnswer {
         reply::Kind::Busy(_) => PeerAnswer::Busy,
         reply::Kind::NotStored(_) => PeerAnswer::NotStored,
         reply::Kind::Failed(_) => PeerAnswer::Failed,
+        reply::Kind::Apart(_) => PeerAnswer::Apart,
     }
 }

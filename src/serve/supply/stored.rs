@@ -50,8 +50,11 @@ fn admitted(node: &Node, wanted: &Wanted, hit: &Hit) -> Result<(), Denied> {
     if judgement == Judgement::Hard {
         node.store.drop_purged(hit);
     }
-    if head.personal || judgement != Judgement::Clear {
+    if head.personal {
         return Err(Denied::Gone);
+    }
+    if judgement != Judgement::Clear {
+        return Err(Denied::Purged);
     }
     wanted.admits(head.variant, head.version, &names(head))
 }

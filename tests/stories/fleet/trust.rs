@@ -236,7 +236,16 @@ async fn who_relays_in_good_faith_is_not_blamed() {
     let mut impostor = Impostor::join(&fleet).await;
     let body = content(3 * CHUNK);
     let (object, variant) = ids("/x");
-    let query = Query { object, variant, vary_known: false, held: false, lease_wanted: true, avoid: vec![] };
+    let query = Query {
+        object,
+        variant,
+        vary_known: false,
+        held: false,
+        lease_wanted: true,
+        avoid: vec![],
+        purged: 0,
+        overtaken: None,
+    };
     let lease = in_time("a lease", async {
         loop {
             // On a busy machine the directory may answer too late.

@@ -1,5 +1,6 @@
 //! The rules of the swarm's driver: several whole meshes in one process, on loopback, with real certificates.
 
+mod purges;
 mod scripted;
 mod stories;
 
@@ -282,6 +283,8 @@ fn query(object: ObjectId) -> Query {
         held: false,
         lease_wanted: true,
         avoid: Vec::new(),
+        purged: 0,
+        overtaken: None,
     }
 }
 

@@ -10,7 +10,7 @@ use crate::peer::session::{hear, say};
 use crate::peer::view::View;
 use crate::proto::key::ObjectId;
 use crate::proto::swarm::{Ending, Finding, Member, NodeId, Token};
-use crate::proto::wire::{self, Resolved, ask, note};
+use crate::proto::wire::{self, Resolved, ask, code, note};
 use crate::task::Spawner;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -47,8 +47,13 @@ impl Scripted {
     async fn asked(&mut self) -> (ask::Kind, Exchange) {
         let asked = async {
             loop {
-                if let Some(LinkEvent::Asked { ask, exchange, .. }) = self.events.recv().await {
-                    return (ask, exchange);
+                match self.events.recv().await {
+                    // As a version that does not know them.
+                    Some(LinkEvent::Asked { ask: ask::Kind::Purges(_), exchange, .. }) => {
+                        exchange.reset(code::UNSUPPORTED);
+                    }
+                    Some(LinkEvent::Asked { ask, exchange, .. }) => return (ask, exchange),
+                    _ => {}
                 }
             }
         };

@@ -90,7 +90,7 @@ async fn what_is_on_the_shelf_is_found_and_what_is_gone_is_not() {
     seeker.finds(object(3), &[]).await;
     holder.shelf.add_unnoticed(holding(11));
     seeker.finds(object(11), &[holder.id()]).await;
-    seeker.mesh.gone(holding(4), holder.id());
+    seeker.mesh.gone(holding(4), holder.id(), false);
     seeker.finds(object(4), &[]).await;
     seeker.finds(object(5), &[holder.id()]).await;
 }

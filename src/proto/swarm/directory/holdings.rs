@@ -23,6 +23,8 @@ const OTHERS_MAX: usize = 64;
 const SHARDS: usize = 1024;
 /// Objects after which a sweep step ends.
 const SWEEP_OBJECTS: usize = 1 << 14;
+/// Copies of one version go stale within so many ticks of one another: ages are told in whole seconds.
+const SAME_VERSION: u32 = 20;
 /// A shard of more room than this gives some back when most of it is empty.
 const SHARD_ROOM_KEPT: usize = 64;
 
@@ -154,6 +156,21 @@ impl Holdings {
         if variants.is_empty() {
             shard.remove(&object);
             self.objects -= 1;
+        }
+    }
+
+    /// A session had a variant that a purge selects, and so have those whose copy goes stale no later: they fetched it no later, or
+    /// from the same. Where the origin has changed how long it is fresh, this may forget a copy that is good, which costs
+    /// a fetch.
+    pub(super) fn remove_older(&mut self, session: Serial, object: ObjectId, variant: VariantId) {
+        let Some(purged) = self.find(session, object, variant).map(|holder| holder.until) else { return };
+        let variants = self.shards[shard(object)].get(&object).into_iter().flatten();
+        let holders = variants.filter(|known| known.id == variant).flat_map(|known| &known.holders);
+        let until = Tick(purged.0.saturating_add(SAME_VERSION));
+        let older: SmallVec<[Serial; 8]> =
+            holders.filter(|held| held.until <= until).map(|held| held.session).collect();
+        for session in older {
+            self.remove(session, object, variant);
         }
     }
 

@@ -83,7 +83,10 @@ impl Directory {
         else {
             return;
         };
-        if let Some((serial, _)) = self.sessions.of(node) {
+        let Some((serial, _)) = self.sessions.of(node) else { return };
+        if gone.purged {
+            self.holdings.remove_older(serial, holding.object, holding.variant);
+        } else {
             self.holdings.remove(serial, holding.object, holding.variant);
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! found not worth sharing       Alone, for the rest of that time
+//! too many had what is purged   none of the next line
 //! fresh holders                 Holders, or Fresher for who has a stale version
 //! another node's open lease     Follow, below it or one of its followers
 //! no lease wanted               Alone, for no time
@@ -15,7 +16,7 @@ use super::sessions::{Serial, Session, Zone};
 use super::tree::{Parent, Seeker, Tree};
 use super::{Directory, TERM};
 use crate::proto::key::ObjectId;
-use crate::proto::swarm::{Finding, NodeId, Party, Place, Query, Token};
+use crate::proto::swarm::{Finding, NodeId, PURGED_MAX, Party, Place, Query, Token};
 use crate::proto::wire;
 use smallvec::SmallVec;
 use std::time::{Duration, Instant};
@@ -32,6 +33,7 @@ impl Directory {
         if let Some(rest) = self.uncacheable.rest(subject, now) {
             return Finding::Alone(rest);
         }
+        self.end_overtaken(asker_id, query, now);
         if let Some(finding) = self.find_holders(asker, query, now) {
             return finding;
         }
@@ -54,7 +56,19 @@ impl Directory {
         self.grant(asker_id, subject, now)
     }
 
+    /// What a purge overtook is kept by nobody and joined by nobody, so its lease is of no use to others.
+    fn end_overtaken(&mut self, asker: NodeId, query: &Query, now: Instant) {
+        let subject = (query.object, query.variant);
+        let open = self.leases.get(subject).filter(|lease| lease.holder != asker).map(|lease| lease.token);
+        if open.is_some() && open == query.overtaken {
+            self.end_lease(subject, now);
+        }
+    }
+
     fn find_holders(&self, asker: &Party, query: &Query, now: Instant) -> Option<Finding> {
+        if query.purged >= PURGED_MAX {
+            return None;
+        }
         let zone = Zone::of(&asker.place.zone);
         let nearest = |serials: &mut dyn Iterator<Item = Serial>| {
             let sessions = serials.filter_map(|serial| self.sessions.live(serial));

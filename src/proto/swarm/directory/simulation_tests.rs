@@ -193,6 +193,8 @@ impl Fleet {
             held: false,
             lease_wanted: true,
             avoid: Vec::new(),
+            purged: 0,
+            overtaken: None,
         };
         let now = self.at(self.now);
         match self.directories[directory].handle_resolve(&party(edge), &query, now) {

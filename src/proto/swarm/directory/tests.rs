@@ -5,7 +5,7 @@ use super::sessions::{GRACE, TELLING_MAX, TELLING_PART};
 use super::tree::{CHILDREN_MAX, Parent};
 use super::*;
 use crate::proto::key::VariantId;
-use crate::proto::swarm::{Ending, Place, Roles};
+use crate::proto::swarm::{Ending, PURGED_MAX, Place, Roles};
 use crate::proto::wire::note::Kind;
 use crate::proto::wire::{Announce, Done, Gone, Leaving, Renew};
 use proptest::prelude::*;
@@ -43,7 +43,16 @@ fn party(number: u8) -> Party {
 }
 
 fn query((object, variant): Subject) -> Query {
-    Query { object, variant, vary_known: true, held: false, lease_wanted: true, avoid: Vec::new() }
+    Query {
+        object,
+        variant,
+        vary_known: true,
+        held: false,
+        lease_wanted: true,
+        avoid: Vec::new(),
+        purged: 0,
+        overtaken: None,
+    }
 }
 
 fn announce(added: &[Holding], removed: &[Holding], complete: bool) -> Kind {
@@ -510,11 +519,59 @@ fn who_leaves_is_not_named_and_gets_no_lease() {
 fn a_holder_that_has_it_not_is_not_named_again() {
     let mut fixture = Fixture::new(1..=3);
     (1..=2).for_each(|number| fixture.hold(number, S(), 10));
-    let gone = Gone { holding: Some(holding(S(), 0).into()), node: node(1).0.to_vec() };
+    let gone = Gone { holding: Some(holding(S(), 0).into()), node: node(1).0.to_vec(), purged: false };
     fixture.say(3, &Kind::Gone(gone));
     assert_eq!(fixture.holders(3, &query(S())), [node(2)]);
     fixture.say(2, &announce(&[], &[holding(S(), 0)], false));
     assert!(matches!(fixture.ask(3, &query(S())), Finding::Lease(..)));
+}
+
+fn purged(subject: Subject, number: u8) -> Kind {
+    let holding = Some(holding(subject, 0).into());
+    Kind::Gone(Gone { holding, node: node(number).0.to_vec(), purged: true })
+}
+
+#[test]
+fn a_holder_of_what_a_purge_selects_takes_all_along_who_have_had_it_as_long() {
+    let mut fixture = Fixture::new(1..=7);
+    (1..=3).for_each(|number| fixture.hold(number, S(), 600));
+    fixture.hold(4, S(), 602);
+    // Fetched after the purge, and another variant.
+    fixture.hold(5, S(), 610);
+    fixture.hold(1, subject(1, 9), 600);
+    fixture.say(6, &purged(S(), 1));
+    assert_eq!(fixture.holders(6, &query(S())), [node(5)]);
+    assert_eq!(fixture.holders(6, &query(subject(1, 9))), [node(1)]);
+    // What is said of one that is not known to hold it says nothing of others.
+    fixture.say(7, &purged(S(), 2));
+    assert_eq!(fixture.holders(6, &query(S())), [node(5)]);
+}
+
+#[test]
+fn who_met_two_holders_of_what_is_purged_is_named_no_more_of_them() {
+    let mut fixture = Fixture::new(1..=6);
+    (1..=5).for_each(|number| fixture.hold(number, S(), 600));
+    let after = |purged| Query { purged, avoid: vec![node(1)], ..query(S()) };
+    assert_eq!(fixture.holders(6, &after(1)).len(), 4);
+    assert!(matches!(fixture.ask(6, &after(PURGED_MAX)), Finding::Lease(..)));
+    let held = Query { held: true, ..after(PURGED_MAX) };
+    assert!(matches!(fixture.ask(6, &held), Finding::Lease(..)));
+}
+
+#[test]
+fn a_lease_whose_fetch_a_purge_overtook_is_given_to_the_first_who_says_so() {
+    let mut fixture = Fixture::new(1..=5);
+    let token = fixture.lease(1, S());
+    assert_eq!(fixture.ask(2, &query(S())), Finding::Follow(party(1).place, token));
+    let after = Query { overtaken: Some(token), avoid: vec![node(1)], ..query(S()) };
+    let Finding::Lease(newer, _) = fixture.ask(2, &after) else { panic!("no lease") };
+    assert!(newer != token);
+    // The others who were sent to the old one now follow the new one, as whoever comes does.
+    assert_eq!(fixture.ask(3, &after), Finding::Follow(party(2).place, newer));
+    assert_eq!(fixture.parent(4, &query(S())), node(2));
+    // The old holder keeps nothing, and what it says of its lease is of no more interest.
+    fixture.say(1, &done(token, Ending::NotKept, None));
+    assert_eq!(fixture.parent(5, &query(S())), node(2));
 }
 
 #[test]
@@ -790,7 +847,7 @@ fn what_cannot_be_read_is_ignored() {
     for note in [
         Kind::Announce(Announce { added: vec![bad.clone()], removed: vec![bad.clone()], complete: false }),
         Kind::Done(Done { token: None, ending: 0, holding: Some(bad.clone()) }),
-        Kind::Gone(Gone { holding: Some(bad.clone()), node: vec![] }),
+        Kind::Gone(Gone { holding: Some(bad.clone()), node: vec![], purged: true }),
         Kind::Granted(Granted { token: Some(token), holding: Some(bad), node: vec![1], ended: true }),
         Kind::Renew(Renew { tokens: vec![Token::default()] }),
     ] {
@@ -840,6 +897,8 @@ fn any_query() -> impl Strategy<Value = Query> {
             held,
             lease_wanted,
             avoid,
+            purged: 0,
+            overtaken: None,
         },
     )
 }
@@ -934,8 +993,11 @@ impl Model {
                 self.held.remove(&(*number, *subject));
             }
             Event::Gone(by, number, subject) => {
-                let gone =
-                    Gone { holding: Some(holding(*subject, 0).into()), node: node(*number).0.to_vec() };
+                let gone = Gone {
+                    holding: Some(holding(*subject, 0).into()),
+                    node: node(*number).0.to_vec(),
+                    purged: false,
+                };
                 self.fixture.say(*by, &Kind::Gone(gone));
                 if self.live.contains_key(by) {
                     self.held.remove(&(*number, *subject));

@@ -295,6 +295,59 @@ async fn only_what_is_not_worth_sharing_for_long_is_kept_in_mind() {
     }
 }
 
+fn apart(coverage: &Coverage) -> Vec<Say> {
+    vec![reply(reply::Kind::Apart(wire::Apart { covered: coverage.to_wire() }))]
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_covers_other_purges_is_asked_again_once_both_cover_the_same() {
+    use crate::proto::purge::{Issuer, Mode, PurgeId, Selector};
+    let rig = Rig::new().await;
+    rig.worker.node.purges.issue(Mode::Hard, &[Selector::All]).await.unwrap();
+    let (version, theirs) = (rig.version(body(100)).listed(), [PurgeId { issuer: Issuer(5), number: 3 }]);
+    let theirs: Coverage = theirs.into_iter().collect();
+    let (whole, said) = (version.body.clone(), theirs.clone());
+    rig.fake.answers([holders([1])]);
+    rig.fake.peer(1, move |read| Ok(if read.covered.is_empty() { apart(&said) } else { version.says(read) }));
+    rig.fill().await.is_whole(&whole);
+    assert_eq!(*rig.fake.0.caught_up.lock(), [(place(1).node, theirs)]);
+    let purges = &rig.worker.node.purges;
+    let reads = rig.fake.reads();
+    assert!(reads.iter().all(|(_, read)| read.digest == purges.digest().0));
+    let words: Vec<_> = reads.into_iter().map(|(_, read)| read.covered).collect();
+    assert_eq!(words, [vec![], purges.coverage().to_wire()]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_stays_apart_is_passed_over_without_blame() {
+    let rig = Rig::new().await;
+    let version = rig.version(body(100)).listed();
+    let whole = version.body.clone();
+    rig.fake.answers([holders([1, 2])]);
+    rig.fake.peer(1, |_| Ok(apart(&Coverage::default())));
+    rig.fake.peer(2, move |read| Ok(version.says(read)));
+    rig.fill().await.is_whole(&whole);
+    assert_eq!(rig.fake.reads().iter().map(|(number, _)| *number).collect::<Vec<_>>(), [1, 1, 2]);
+    // It may have what it was named for.
+    assert_eq!((rig.fake.0.gone.lock().len(), rig.fake.blamed().len()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_holders_of_what_is_purged_two_are_asked_at_most() {
+    let rig = Rig::new().await;
+    rig.fake.answers([holders(1..=5), holders(2..=5), holders(3..=5)]);
+    let gone = |_: &wire::Read| {
+        Ok(vec![reply(reply::Kind::Gone(wire::Gone { purged: true, ..wire::Gone::default() }))])
+    };
+    (1..=5).for_each(|number| rig.fake.peer(number, gone));
+    rig.fill().await;
+    assert_eq!(rig.fake.reads().iter().map(|(number, _)| *number).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(*rig.fake.0.gone.lock(), [place(1).node, place(2).node]);
+    let purged: Vec<_> = rig.fake.0.queries.lock().iter().map(|query| query.purged).collect();
+    assert_eq!(purged, [0, 1, 2]);
+    assert_eq!(rig.grounds("peers_failed"), 1.0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_a_peer_gives_carries_the_position_at_which_the_asker_began() {
     use crate::proto::object::PurgePosition;

@@ -68,6 +68,7 @@ struct Scene {
     queries: Mutex<Vec<Query>>,
     asked: Mutex<Vec<(NodeId, ask::Kind)>>,
     gone: Mutex<Vec<NodeId>>,
+    caught_up: Mutex<Vec<(NodeId, Coverage)>>,
     blamed: Mutex<Vec<(NodeId, Blame)>>,
 }
 
@@ -97,8 +98,13 @@ impl Swarm for Fake {
         peer(&ask).map(|says| Script(says.into()))
     }
 
-    fn gone(&self, _holding: Holding, node: NodeId) {
+    fn gone(&self, _holding: Holding, node: NodeId, _purged: bool) {
         self.0.gone.lock().push(node);
+    }
+
+    async fn catch_up(&self, place: &Place, theirs: Coverage) -> Result<(), AskError> {
+        self.0.caught_up.lock().push((place.node, theirs));
+        Ok(())
     }
 
     fn blame(&self, node: NodeId, blame: Blame) {

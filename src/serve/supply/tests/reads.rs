@@ -154,3 +154,60 @@ fn each_peer_and_all_together_have_so_many_places() {
     drop(first);
     assert!(uploads.0.lock().is_empty(), "what nobody holds takes no room");
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_has_applied_purges_that_are_not_applied_here_is_given_nothing() {
+    use crate::proto::purge::{Coverage, Issuer, Mode, PurgeId, Selector};
+    let rig = Rig::new().await;
+    rig.store(draft("/a"), &body(10)).await;
+    let purges = &rig.node().purges;
+    let read =
+        |digest: Vec<u8>, theirs: &Coverage| wire::Read { digest, covered: theirs.to_wire(), ..all_of("/a") };
+    let nothing = Coverage::default();
+    // The same, by hash; an older node, which says nothing.
+    assert_eq!(rig.read(read(purges.digest().0.to_vec(), &nothing)).head().await.status, 200);
+    assert_eq!(rig.read(all_of("/a")).head().await.status, 200);
+    // More than is covered here, by hash and in words.
+    let more: Coverage = [PurgeId { issuer: Issuer(1), number: 1 }].into_iter().collect();
+    for asked in [read(more.digest().0.to_vec(), &nothing), read(more.digest().0.to_vec(), &more)] {
+        let reply::Kind::Apart(apart) = rig.read(asked).reply().await else { panic!("it is given") };
+        assert_eq!(apart.covered, vec![]);
+    }
+    // Less than is covered here: by hash that cannot be told.
+    let selector = Selector::Tag { site: None, tag: "t".to_owned() };
+    purges.issue(Mode::Hard, &[selector.clone()]).await.unwrap();
+    let before = purges.coverage();
+    purges.issue(Mode::Hard, &[selector]).await.unwrap();
+    let reply::Kind::Apart(apart) = rig.read(read(before.digest().0.to_vec(), &nothing)).reply().await else {
+        panic!("it is given")
+    };
+    assert_eq!(Coverage::of_wire(&apart.covered), Ok(purges.coverage()));
+    assert_eq!(rig.read(read(before.digest().0.to_vec(), &before)).head().await.status, 200);
+    assert_eq!(rig.answered("apart"), 3);
+    assert_eq!(rig.sample("shoal_purge_reads_apart_total"), 3);
+    for malformed in [
+        read(vec![1; 15], &nothing),
+        wire::Read { covered: vec![wire::Covered::default()], ..read(vec![1; 16], &more) },
+    ] {
+        assert_eq!(rig.read(malformed).rest().await.last, Event::Reset(code::PROTOCOL));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_peer_says_has_changed_is_dropped_if_it_is_known() {
+    let rig = Rig::new().await;
+    rig.store(draft("/a"), &body(10)).await;
+    rig.store(draft("/b"), &body(10)).await;
+    let (changed, unknown) = (object("/a"), object("/c"));
+    let invalidate = |objects: Vec<Vec<u8>>| ask::Kind::Invalidate(wire::Invalidate { objects });
+    let told = invalidate(vec![changed.0.to_vec(), unknown.0.to_vec()]);
+    assert_eq!(rig.ask(told).rest().await.last, Event::Finished);
+    let stored = |path| !rig.node().store.inspect(object(path)).is_empty();
+    assert_eq!((stored("/a"), stored("/b")), (false, true));
+    assert!(rig.node().known.invalidated_at(changed).is_some(), "nothing older is taken from peers");
+    assert!(rig.node().known.invalidated_at(unknown).is_none(), "what is not known takes no room");
+    assert_eq!(rig.sample("shoal_invalidations_total{from=\"peer\"}"), 1);
+    for malformed in [vec![vec![0; 15]], vec![vec![0; 16]; wire::INVALIDATED_MAX + 1]] {
+        assert_eq!(rig.ask(invalidate(malformed)).rest().await.last, Event::Reset(code::PROTOCOL));
+    }
+}
