@@ -21,10 +21,11 @@ impl Rate {
 
 /// What is left of an allowance. Full at first.
 ///
-/// Kept as the time after which it is full again, so that rate and burst may change between two calls.
+/// Rate and burst may change between two calls: what was taken counts in units, and comes back at the new rate.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Bucket {
-    full_at: Option<Instant>,
+    /// When it is full again, by the time that a unit took to come back when it was taken from.
+    full_at: Option<(Instant, Duration)>,
 }
 
 impl Bucket {
@@ -33,14 +34,27 @@ impl Bucket {
     /// # Errors
     /// How long to wait until there are enough; nothing is taken. For a `cost` above `burst` that time never comes.
     pub fn take(&mut self, cost: u32, rate: Rate, burst: u32, now: Instant) -> Result<(), Duration> {
-        let owed = self.full_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
-        let wanted = owed.saturating_add(rate.unit().saturating_mul(cost));
-        let allowed = rate.unit().saturating_mul(burst);
+        let unit = rate.unit();
+        let owed = self.owed(unit, now);
+        self.full_at = now.checked_add(owed).map(|at| (at, unit));
+        let wanted = owed.saturating_add(unit.saturating_mul(cost));
+        let allowed = unit.saturating_mul(burst);
         if wanted > allowed {
             return Err(wanted - allowed);
         }
-        self.full_at = now.checked_add(wanted);
+        self.full_at = now.checked_add(wanted).map(|at| (at, unit));
         Ok(())
+    }
+
+    /// The time until it is full again if a unit takes `unit` to come back.
+    fn owed(&self, unit: Duration, now: Instant) -> Duration {
+        let Some((at, was)) = self.full_at else { return Duration::ZERO };
+        let owed = at.saturating_duration_since(now);
+        if was == unit {
+            return owed;
+        }
+        let units = owed.as_nanos().div_ceil(was.as_nanos().max(1));
+        unit.saturating_mul(u32::try_from(units).unwrap_or(u32::MAX))
     }
 }
 
@@ -68,6 +82,16 @@ mod tests {
             100,
             "full again, not fuller"
         );
+    }
+
+    #[test]
+    fn what_was_taken_comes_back_at_the_new_rate_when_that_changes() {
+        let hourly = Rate { units: NonZeroU32::MIN, per: Duration::from_secs(3600) };
+        let (mut bucket, now) = (Bucket::default(), begin());
+        assert_eq!(bucket.take(11, hourly, 11, now), Ok(()));
+        assert_eq!(bucket.take(1, TWENTY, 11, now), Err(Duration::from_millis(50)));
+        assert_eq!(bucket.take(1, TWENTY, 11, now + Duration::from_millis(50)), Ok(()));
+        assert_eq!(bucket.take(1, TWENTY, 100, now + Duration::from_millis(50)), Ok(()), "a larger burst");
     }
 
     #[test]
