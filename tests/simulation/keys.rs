@@ -4,12 +4,15 @@
 use super::fleet::WALL;
 use data_encoding::BASE64;
 use shoal::proto::swarm::Roles;
+use shoal::proto::time::Wall;
 use shoal::tls::cluster::{Authority, NodeKey};
 use shoal::workload::random;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// Two hours before simulations begin, since clocks of nodes may be behind.
+const ISSUED: Wall = Wall::from_secs(WALL.as_secs() - 7200);
 const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What comes before the number in a PKCS #8 key of P-256: version, algorithm, and the frame of the number.
@@ -27,7 +30,7 @@ pub(crate) struct Keys<'a> {
 
 impl<'a> Keys<'a> {
     pub(crate) fn create(folder: &'a Path) -> Self {
-        let authority = Authority::create("fleet", WALL).unwrap();
+        let authority = Authority::create("fleet", ISSUED).unwrap();
         fs::write(folder.join("ca.pem"), authority.certificate_pem()).unwrap();
         Self { folder, authority }
     }
@@ -39,7 +42,7 @@ impl<'a> Keys<'a> {
     /// Certificate and key of a node.
     pub(crate) fn node(&self, name: &str, roles: Roles, seed: u64) -> (PathBuf, PathBuf) {
         let key = NodeKey::load(&key_pem(seed)).unwrap();
-        let chain = self.authority.issue_for(&key, roles, name, WALL, LIFETIME).unwrap();
+        let chain = self.authority.issue_for(&key, roles, name, ISSUED, LIFETIME).unwrap();
         let (certificate, private) =
             (self.folder.join(format!("{name}.pem")), self.folder.join(format!("{name}-key.pem")));
         let text: String = chain.iter().map(|certificate| pem("CERTIFICATE", certificate)).collect();

@@ -218,13 +218,12 @@ impl<S: Swarm> Seeker<S> {
         let node = place.node;
         let mut sent = self.now();
         let mut replied = self.reply(&place, by, left, false).await;
-        if let Ok((_, reply::Kind::Apart(apart))) = &replied {
-            if let Ok(theirs) = Coverage::of_wire(&apart.covered)
-                && self.swarm.catch_up(&place, theirs).await.is_ok()
-            {
-                sent = self.now();
-                replied = self.reply(&place, by, left, true).await;
-            }
+        if let Ok((_, reply::Kind::Apart(apart))) = &replied
+            && let Ok(theirs) = Coverage::of_wire(&apart.covered)
+            && self.swarm.catch_up(&place, theirs).await.is_ok()
+        {
+            sent = self.now();
+            replied = self.reply(&place, by, left, true).await;
         }
         let (listener, reply) = match replied {
             Ok(replied) => replied,

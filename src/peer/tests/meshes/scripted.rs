@@ -3,12 +3,14 @@
 
 use super::{Fleet, PATIENCE, Up, met, name, object, query, until};
 use crate::clock::Clock;
+use crate::peer::Delivery;
 use crate::peer::exchange::Exchange;
 use crate::peer::link::{LinkEvent, Links};
 use crate::peer::mesh::Answer;
 use crate::peer::session::{hear, say};
 use crate::peer::view::View;
 use crate::proto::key::ObjectId;
+use crate::proto::purge::{Mode, Selector};
 use crate::proto::swarm::{Ending, Finding, Member, NodeId, Token};
 use crate::proto::wire::{self, Resolved, ask, code, note};
 use crate::task::Spawner;
@@ -327,4 +329,21 @@ fn by_rank<'a>(
 ) -> (&'a mut Scripted, &'a mut Scripted) {
     let first = crate::proto::swarm::top_two([one.id(), two.id()].into_iter(), object).0;
     if first == Some(one.id()) { (one, two) } else { (two, one) }
+}
+
+#[tokio::test]
+async fn a_member_of_a_version_that_does_not_know_purges_is_named() {
+    let fleet = Fleet::new();
+    let mut old = Scripted::open(&fleet, "old");
+    let edge = edge_with(&mut [&mut old], &fleet).await;
+    let batch = edge.mesh.node.purges.issue(Mode::Hard, &[Selector::All]).await.expect("it is issued");
+    let began = Clock::system().mono();
+    let receipts = tokio::select! {
+        receipts = edge.mesh.spread(&batch, PATIENCE) => receipts,
+        _ = old.asked() => panic!("nothing else is asked"),
+    };
+    assert_eq!(receipts.len(), 1);
+    assert_eq!(receipts[0].delivery, Delivery::Missed("does not know purges"));
+    assert!(began.elapsed() < PATIENCE / 2, "it is not asked again and again");
+    assert!(!edge.mesh.node.purges.in_sync(Clock::system().mono()), "nothing was compared");
 }

@@ -175,7 +175,7 @@ async fn who_has_applied_purges_that_are_not_applied_here_is_given_nothing() {
     }
     // Less than is covered here: by hash that cannot be told.
     let selector = Selector::Tag { site: None, tag: "t".to_owned() };
-    purges.issue(Mode::Hard, &[selector.clone()]).await.unwrap();
+    purges.issue(Mode::Hard, std::slice::from_ref(&selector)).await.unwrap();
     let before = purges.coverage();
     purges.issue(Mode::Hard, &[selector]).await.unwrap();
     let reply::Kind::Apart(apart) = rig.read(read(before.digest().0.to_vec(), &nothing)).reply().await else {
