@@ -155,10 +155,15 @@ async fn read(request: Request) -> Result<Asked, Problem> {
         }
         Problem::new(StatusCode::BAD_REQUEST, "body_broken", error.to_string(), "send the whole request")
     })?;
-    serde_json::from_slice(&body).map_err(|error| {
+    let wrong = |detail: String| {
         let hint = r#"send JSON such as {"urls":["https://shop.example/a"],"soft":false}"#;
-        Problem::new(StatusCode::BAD_REQUEST, "not_understood", error.to_string(), hint)
-    })
+        Problem::new(StatusCode::BAD_REQUEST, "not_understood", detail, hint)
+    };
+    // A list would be taken for the members in their order.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(wrong("expected a JSON object".to_owned()));
+    }
+    serde_json::from_slice(&body).map_err(|error| wrong(error.to_string()))
 }
 
 fn respond(reply: PurgeReply) -> Result<Response, Problem> {
