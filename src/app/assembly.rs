@@ -1,5 +1,6 @@
 //! A node, assembled.
 
+use super::hooks;
 use super::stock::Stock;
 use crate::admin::{Phase, Readiness};
 use crate::clock::Clock;
@@ -196,7 +197,9 @@ impl Assembly {
             certificates,
             net,
         };
-        Ok(Arc::new(assembly))
+        let assembly = Arc::new(assembly);
+        hooks::sample(&assembly);
+        Ok(assembly)
     }
 
     /// What the connections of one worker need; `spawner` owns its tasks.
