@@ -671,6 +671,7 @@ proptest! {
 /// A value out of bounds for each key that the reference says has some.
 const OUT_OF_BOUNDS: [(&str, &str); 28] = [
     ("node.name", "\"\""),
+    ("purge.burst", "10"),
     ("node.zone", "\"0123456789012345678901234567890123456789012345678901234567890123\""),
     ("node.roles", "[]"),
     ("node.workers", "1025"),

@@ -12,19 +12,16 @@ pub struct Rate {
     pub per: Duration,
 }
 
-impl Rate {
-    /// The time that one unit takes to come back.
-    fn unit(self) -> Duration {
-        self.per / self.units.get()
-    }
-}
+/// What is lost to the rounding of fractions of a unit.
+const ROUNDING: f64 = 1e-6;
 
-/// What is left of an allowance. Full at first.
-///
-/// Kept as the time after which it is full again, so that rate and burst may change between two calls.
+/// What is left of an allowance. Full at first. Rate and burst may change between two calls.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Bucket {
-    full_at: Option<Instant>,
+    /// Units that were taken and have not come back.
+    taken: f64,
+    /// When that was so.
+    at: Option<Instant>,
 }
 
 impl Bucket {
@@ -33,13 +30,14 @@ impl Bucket {
     /// # Errors
     /// How long to wait until there are enough; nothing is taken. For a `cost` above `burst` that time never comes.
     pub fn take(&mut self, cost: u32, rate: Rate, burst: u32, now: Instant) -> Result<(), Duration> {
-        let owed = self.full_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
-        let wanted = owed.saturating_add(rate.unit().saturating_mul(cost));
-        let allowed = rate.unit().saturating_mul(burst);
-        if wanted > allowed {
-            return Err(wanted - allowed);
+        let passed = self.at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        let unit = rate.per.as_secs_f64() / f64::from(rate.units.get());
+        let taken = (self.taken - passed.as_secs_f64() / unit).max(0.0);
+        let excess = taken + f64::from(cost) - f64::from(burst);
+        if excess > ROUNDING {
+            return Err(Duration::try_from_secs_f64(excess * unit).unwrap_or(Duration::MAX));
         }
-        self.full_at = now.checked_add(wanted);
+        (self.taken, self.at) = (taken + f64::from(cost), Some(now));
         Ok(())
     }
 }
@@ -75,9 +73,20 @@ mod tests {
         let (mut bucket, now) = (Bucket::default(), begin());
         assert_eq!(bucket.take(11, TWENTY, 11, now), Ok(()));
         let wait = bucket.take(3, TWENTY, 11, now).expect_err("nothing is left");
-        assert_eq!(wait, Duration::from_millis(150));
+        assert!(wait.abs_diff(Duration::from_millis(150)) < Duration::from_micros(1), "{wait:?}");
         assert_eq!(bucket.take(3, TWENTY, 11, now + wait), Ok(()));
         assert!(bucket.take(12, TWENTY, 11, now + Duration::from_secs(3600)).is_err(), "more than a burst");
+    }
+
+    #[test]
+    fn a_new_rate_counts_at_once_for_what_was_taken_under_the_old_one() {
+        let hourly = Rate { units: NonZeroU32::MIN, per: Duration::from_secs(3600) };
+        let (mut bucket, now) = (Bucket::default(), begin());
+        assert_eq!(bucket.take(11, hourly, 11, now), Ok(()));
+        assert!(bucket.take(1, hourly, 11, now).is_err_and(|wait| wait > Duration::from_secs(3599)));
+        assert_eq!(bucket.take(89, TWENTY, 100, now), Ok(()), "a larger burst");
+        assert!(bucket.take(1, TWENTY, 100, now).is_err_and(|wait| wait < Duration::from_millis(51)));
+        assert_eq!(bucket.take(20, TWENTY, 100, now + Duration::from_secs(1)), Ok(()));
     }
 
     proptest! {
@@ -89,7 +98,7 @@ mod tests {
             for (pause, cost) in asked {
                 at += Duration::from_millis(pause);
                 granted += if bucket.take(cost, TWENTY, 100, begun + at).is_ok() { u64::from(cost) } else { 0 };
-                prop_assert!(granted <= 100 + (at.as_millis() as u64) / 50);
+                prop_assert!(granted as f64 <= 100.0 + at.as_secs_f64() * 20.0 + ROUNDING * 200.0);
             }
         }
     }
