@@ -18,6 +18,7 @@ pub mod store;
 pub mod task;
 pub mod telemetry;
 pub mod tls;
+pub mod token;
 pub mod workload;
 
 // Tests of rooms share parts with those in `tests/`, which know the crate by its name.

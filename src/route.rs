@@ -11,6 +11,7 @@
 
 mod forward;
 mod path;
+mod select;
 
 use crate::config::model::{Config, Rule, Site};
 use crate::proto::authority::{Authority, BadAuthority};
@@ -26,6 +27,7 @@ use std::sync::Arc;
 
 use forward::Me;
 use path::Pattern;
+pub use select::{BadSelector, Unselectable};
 
 /// A request head as the front read it.
 #[derive(Clone, Copy, Debug)]

@@ -28,10 +28,14 @@ mod lasting;
 mod managed;
 #[path = "stories/operating.rs"]
 mod operating;
+#[path = "stories/orders.rs"]
+mod orders;
 #[path = "stories/passing.rs"]
 mod passing;
 #[path = "stories/personal.rs"]
 mod personal;
+#[path = "stories/purging.rs"]
+mod purging;
 #[path = "stories/reference.rs"]
 mod reference;
 #[path = "stories/secure.rs"]

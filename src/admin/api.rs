@@ -8,6 +8,8 @@
 //! | `GET /explain?url=…&fleet=true` | what the node would do with a request for the URL, and who else has it |
 //! | `GET /log?filter=…` | requests as they end, a JSON object a line, until the client goes ([`live`]) |
 //! | `GET /top?interval_ms=…` | figures, a JSON object a line for each interval, until the client goes |
+//! | `POST /purge` | what became of a purge, at each node of the fleet |
+//! | `GET /purges` | the last purges that were asked of this node, and the state of its purge log |
 //! | `POST /reload` | reads the configuration again |
 //! | `POST /drain` | stops accepting and finishes what is in progress |
 
@@ -15,6 +17,7 @@ use super::guard::Guard;
 use super::listen::{self, Peer};
 use super::live;
 use super::problem::Problem;
+use super::purge::{self, PurgeAnswer, PurgeCall};
 use crate::config::model::Admin;
 use crate::net::Listener;
 use crate::task::Spawner;
@@ -37,7 +40,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 /// How long a client waits for an answer. A write goes on after it.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// An answer in the making: JSON, or why there is none.
 pub type AdminAnswer = Pin<Box<dyn Future<Output = Result<Value, String>> + Send>>;
@@ -61,6 +64,12 @@ pub struct AdminHooks {
     pub top: Box<dyn Fn() -> Value + Send + Sync>,
     /// Where those who watch requests are told of them.
     pub access: Arc<AccessLog>,
+    /// Purges. Runs to its end even if the client goes; as many at a time as the hook lets.
+    pub purge: Box<dyn Fn(PurgeCall) -> PurgeAnswer + Send + Sync>,
+    /// For how long a purge may have members waited for; below the time for an answer.
+    pub purge_wait_max: Duration,
+    /// The last purges, and the state of the log. Must not block.
+    pub purges: Box<dyn Fn() -> Value + Send + Sync>,
 }
 
 /// Why the admin API was not started.
@@ -100,13 +109,16 @@ pub fn serve_admin(
         let path = admin.token_file.clone().unwrap_or_default();
         AdminError::Token { path, source }
     })?;
-    let api = Api { hooks, writes: Arc::new(Semaphore::new(1)), spawner: spawner.clone() };
+    let has_token = admin.token_file.is_some();
+    let api = Api { hooks, has_token, writes: Arc::new(Semaphore::new(1)), spawner: spawner.clone() };
     listen::serve(listener, router(Arc::new(api), guard), spawner);
     Ok(())
 }
 
 pub(super) struct Api {
     pub(super) hooks: AdminHooks,
+    /// Whether clients must show a token.
+    pub(super) has_token: bool,
     /// One permit: writes do not overlap.
     writes: Arc<Semaphore>,
     pub(super) spawner: Spawner,
@@ -120,6 +132,8 @@ fn router(api: Arc<Api>, guard: Guard) -> Router {
         .route("/explain", get(explain))
         .route("/log", get(live::log))
         .route("/top", get(live::top))
+        .route("/purge", post(purge::purge))
+        .route("/purges", get(purge::past))
         .route("/reload", post(reload))
         .route("/drain", post(drain))
         .fallback(unknown_path)
@@ -212,13 +226,14 @@ async fn audited(
     let _ = answer.send(result);
 }
 
-fn late(detail: &str, hint: &'static str) -> Problem {
+pub(super) fn late(detail: &str, hint: &'static str) -> Problem {
     Problem::new(StatusCode::GATEWAY_TIMEOUT, "late", detail, hint)
 }
 
 async fn unknown_path(request: Request) -> Problem {
     let detail = format!("no {}", request.uri().path());
-    let hint = "there are /status, /config, /peers, /explain, /log, /top, /reload and /drain";
+    let hint =
+        "there are /status, /config, /peers, /explain, /log, /top, /purge, /purges, /reload and /drain";
     Problem::new(StatusCode::NOT_FOUND, "unknown_path", detail, hint)
 }
 

@@ -7,15 +7,12 @@
 
 use super::problem::Problem;
 use crate::task::Spawner;
+use crate::token;
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, StatusCode, header};
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
-
-/// Bytes of a token file at most.
-const TOKEN_BYTES_MAX: u64 = 4096;
+use std::path::PathBuf;
 
 /// The rules of one listener.
 #[derive(Clone, Debug)]
@@ -31,7 +28,7 @@ impl Guard {
     /// The file cannot be read or is empty.
     pub(super) fn new(token_file: Option<PathBuf>, spawner: Spawner) -> io::Result<Self> {
         if let Some(path) = &token_file {
-            read_token(path)?;
+            token::read(path)?;
         }
         Ok(Self { token_file, spawner })
     }
@@ -40,7 +37,7 @@ impl Guard {
     pub(super) async fn check(&self, headers: &HeaderMap) -> Result<(), Problem> {
         refuse_other_sites(headers)?;
         let Some(path) = self.token_file.clone() else { return refuse_other_names(headers) };
-        let token = self.spawner.blocking(move || read_token(&path)).await;
+        let token = self.spawner.blocking(move || token::read(&path)).await;
         let Some(Ok(token)) = token else {
             tracing::error!(file = ?self.token_file, "the admin token cannot be read; requests are refused");
             return Err(Problem::new(
@@ -50,9 +47,9 @@ impl Guard {
                 "see the log of the node",
             ));
         };
-        // Comparing BLAKE3 hashes takes the same time wherever the tokens differ.
-        match bearer(headers) {
-            Some(given) if blake3::hash(given) == blake3::hash(&token) => Ok(()),
+        let given = headers.get(header::AUTHORIZATION).and_then(|value| token::bearer(value.as_bytes()));
+        match given {
+            Some(given) if token::is_same(given, &token) => Ok(()),
             _ => Err(Problem::new(
                 StatusCode::UNAUTHORIZED,
                 "token_required",
@@ -93,20 +90,4 @@ fn refuse_other_names(headers: &HeaderMap) -> Result<(), Problem> {
         "without a token the Host field must be an address or localhost",
         "ask for http://127.0.0.1 or set admin.token_file",
     ))
-}
-
-fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
-    let (scheme, token) = headers.get(header::AUTHORIZATION)?.as_bytes().split_at_checked(7)?;
-    scheme.eq_ignore_ascii_case(b"bearer ").then_some(token.trim_ascii())
-}
-
-fn read_token(path: &Path) -> io::Result<Vec<u8>> {
-    let mut token = Vec::new();
-    File::open(path)?.take(TOKEN_BYTES_MAX + 1).read_to_end(&mut token)?;
-    let trimmed = token.trim_ascii();
-    if trimmed.is_empty() || token.len() as u64 > TOKEN_BYTES_MAX {
-        let reason = format!("a token has 1 to {TOKEN_BYTES_MAX} bytes");
-        return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
-    }
-    Ok(trimmed.to_vec())
 }

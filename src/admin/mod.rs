@@ -11,9 +11,11 @@ mod listen;
 mod live;
 mod probes;
 mod problem;
+mod purge;
 
 pub use api::{AdminAnswer, AdminError, AdminHooks, serve_admin};
 pub use probes::serve_metrics;
+pub use purge::{CLI_AGENT, PurgeAnswer, PurgeCall, PurgeReply};
 
 use std::sync::atomic::{AtomicU8, Ordering};
 

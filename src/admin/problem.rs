@@ -14,6 +14,8 @@ pub(super) struct Problem {
     detail: String,
     /// What to do about it.
     hint: &'static str,
+    /// Seconds after which to try again.
+    retry_after: Option<u64>,
 }
 
 impl Problem {
@@ -23,7 +25,11 @@ impl Problem {
         detail: impl Into<String>,
         hint: &'static str,
     ) -> Self {
-        Self { status, code, detail: detail.into(), hint }
+        Self { status, code, detail: detail.into(), hint, retry_after: None }
+    }
+
+    pub(super) fn retry_after(self, seconds: u64) -> Self {
+        Self { retry_after: Some(seconds), ..self }
     }
 }
 
@@ -42,6 +48,9 @@ impl IntoResponse for Problem {
         if self.status == StatusCode::UNAUTHORIZED {
             let challenge = header::HeaderValue::from_static("Bearer");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from(seconds));
         }
         response
     }

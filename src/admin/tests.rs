@@ -2,6 +2,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::config::model::{AccessFormat, AccessLog as Target, Admin};
 use crate::net::{Accept, Listener, NetFuture, Stream, Tcp, Transport};
+use crate::proto::purge::{Mode, Wanted};
 use crate::task::Spawner;
 use crate::telemetry::{AccessLog, Metrics, Vocabulary};
 use serde_json::{Value, json};
@@ -87,6 +88,9 @@ fn hooks() -> AdminHooks {
         top: Box::new(|| json!({"node": "edge"})),
         access: AccessLog::new(&Target::Off, AccessFormat::Json, dropped(), &Spawner::current())
             .expect("no file"),
+        purge: Box::new(|call| Box::pin(async move { PurgeReply::Complete(json!(format!("{call:?}"))) })),
+        purge_wait_max: Duration::from_secs(25),
+        purges: Box::new(|| json!({"purges": []})),
     }
 }
 
@@ -314,6 +318,108 @@ async fn an_api_for_others_wants_a_token_that_can_be_read() {
     assert!(matches!(open, Err(AdminError::TokenRequired(_))));
     let missing = serve_admin(facing(), &admin(Some("/no/such/file".into())), hooks(), &spawner);
     assert!(matches!(missing, Err(AdminError::Token { .. })));
+}
+
+/// `POST /purge` with this body and these lines.
+async fn ask_purge(at: SocketAddr, body: &str, lines: &[&str]) -> Answer {
+    let length = format!("Content-Length: {}", body.len());
+    let lines = [&["Host: localhost", &length][..], lines, &["", body]].concat();
+    // The blank line behind the fields is `ask`'s, so the body ends in one too many; it is beyond its length.
+    ask(at, "POST /purge", &lines).await
+}
+
+fn replying(reply: PurgeReply) -> AdminHooks {
+    AdminHooks { purge: Box::new(move |_| Box::pin(std::future::ready(reply.clone()))), ..hooks() }
+}
+
+#[tokio::test]
+async fn a_purge_is_told_to_the_node_as_it_was_asked_for() {
+    let (calls, mut called) = mpsc::channel(1);
+    let purge = move |call| -> PurgeAnswer {
+        let calls = calls.clone();
+        Box::pin(async move {
+            calls.send(call).await.expect("the test listens");
+            PurgeReply::Complete(json!({"id": "1-1"}))
+        })
+    };
+    let (at, _spawner) = start(AdminHooks { purge: Box::new(purge), ..hooks() }, None);
+    let body = r#"{"urls":["a/1"],"prefixes":["a/2"],"tags":["t"],"hosts":["h"],"sites":["s"],"all":true,"site":"shop","soft":true,"wait_ms":7}"#;
+    let answer = ask_purge(at, body, &["User-Agent: shoal/0.1.0"]).await;
+    assert_eq!((answer.status, answer.json()), (200, json!({"id": "1-1"})));
+    let text = str::to_owned;
+    let tag = Wanted::Tag { site: Some(text("shop")), tag: text("t") };
+    let (host, site) = (Wanted::Host(text("h")), Wanted::Site(text("s")));
+    let expected = PurgeCall {
+        wanted: vec![Wanted::Url(text("a/1")), Wanted::Prefix(text("a/2")), tag, host, site, Wanted::All],
+        mode: Mode::Soft,
+        wait: Some(Duration::from_millis(7)),
+        from: Ipv4Addr::LOCALHOST.into(),
+        cli: true,
+        token: false,
+    };
+    assert_eq!(called.recv().await, Some(expected));
+    ask_purge(at, r#"{"all":true}"#, &["User-Agent: curl/8"]).await;
+    let plain = called.recv().await.expect("called");
+    assert_eq!((plain.mode, plain.wait, plain.cli), (Mode::Hard, None, false));
+    assert_eq!(ask_local(at, "GET /purges").await.json(), json!({"purges": []}));
+}
+
+#[tokio::test]
+async fn what_became_of_a_purge_is_told_by_the_status() {
+    let why = || "because".to_owned();
+    let after = Duration::from_millis(1500);
+    for (reply, status, code) in [
+        (PurgeReply::Complete(json!({})), 200, None),
+        (PurgeReply::Partial(json!({})), 202, None),
+        (PurgeReply::Invalid(why()), 422, Some("bad_selector")),
+        (PurgeReply::Limited { why: why(), after }, 429, Some("too_many_purges")),
+        (PurgeReply::Failed(why()), 503, Some("not_purged")),
+    ] {
+        let (at, _spawner) = start(replying(reply), None);
+        let answer = ask_purge(at, r#"{"all":true}"#, &[]).await;
+        assert_eq!((answer.status, answer.json()["code"].as_str()), (status, code));
+        assert_eq!(answer.header("retry-after"), (status == 429).then_some("2"));
+        assert_eq!(answer.header("cache-control"), Some("no-store"));
+        if code.is_some() {
+            assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+            assert_eq!(answer.json()["detail"], "because");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_cannot_be_read_purges_nothing() {
+    let purge = |_| -> PurgeAnswer { panic!("nothing is to be purged") };
+    let (at, _spawner) = start(AdminHooks { purge: Box::new(purge), ..hooks() }, None);
+    for (body, status, code) in [
+        ("", 400, "not_understood"),
+        ("[]", 400, "not_understood"),
+        (r#"{"url":["a"]}"#, 400, "not_understood"),
+        (r#"{"urls":"a"}"#, 400, "not_understood"),
+        (r#"{"urls":["a"],"wait_ms":-1}"#, 400, "not_understood"),
+        (r#"{"urls":["a"],"wait_ms":25001}"#, 422, "wait_too_long"),
+        (r#"{"urls":["a"],"site":"shop"}"#, 422, "bad_selector"),
+    ] {
+        let answer = ask_purge(at, body, &[]).await;
+        assert_eq!((answer.status, answer.json()["code"].as_str()), (status, Some(code)), "{body}");
+    }
+    let large = format!(r#"{{"urls":["{}"]}}"#, "a".repeat(1 << 20));
+    let answer = ask_purge(at, &large, &[]).await;
+    assert_eq!((answer.status, answer.json()["code"].as_str()), (413, Some("too_large")));
+    assert_eq!(ask_local(at, "GET /purge").await.status, 405);
+    assert_eq!(ask_local(at, "POST /purges").await.status, 405);
+}
+
+#[tokio::test]
+async fn purges_do_not_wait_for_a_write() {
+    let ((begun, mut begins), (done, mut ends)) = (mpsc::channel(1), mpsc::channel(1));
+    let (at, _spawner) = start(slow_reload(begun, done), None);
+    let mut client = connect(at).await;
+    client.write_all(b"POST /reload HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("connected");
+    let release = begins.recv().await.expect("begun");
+    assert_eq!(ask_purge(at, r#"{"all":true}"#, &[]).await.status, 200);
+    release.send(()).expect("the write still waits");
+    ends.recv().await.expect("the write ends");
 }
 
 /// A reload that tells when it begins, waits to be released, and tells when it is done.

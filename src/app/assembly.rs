@@ -1,5 +1,6 @@
 //! A node, assembled.
 
+use super::hooks;
 use super::stock::Stock;
 use crate::admin::{Phase, Readiness};
 use crate::clock::Clock;
@@ -15,7 +16,7 @@ use crate::proto::plan::FetchReason;
 use crate::proto::semantics::NotStorable;
 use crate::purge::{self, Purges};
 use crate::route::Refusal;
-use crate::serve::{self, FillTable, Known, Node, Snapshot, Worker};
+use crate::serve::{self, FillTable, Known, Node, Orders, Snapshot, Worker};
 use crate::store::{Device, DiskConfig, Store, StoreConfig, StoreError};
 use crate::task::Spawner;
 use crate::telemetry::access::AccessLogError;
@@ -170,6 +171,7 @@ impl Assembly {
             fills: Arc::new(FillTable::new(purges.clone())),
             known: Known::default(),
             purges,
+            orders: Orders::default(),
             mesh,
             metrics,
             clock,
@@ -195,7 +197,9 @@ impl Assembly {
             certificates,
             net,
         };
-        Ok(Arc::new(assembly))
+        let assembly = Arc::new(assembly);
+        hooks::sample(&assembly);
+        Ok(assembly)
     }
 
     /// What the connections of one worker need; `spawner` owns its tasks.

@@ -3,10 +3,11 @@
 
 use super::assembly::Assembly;
 use super::reload::Reloader;
-use crate::admin::{AdminAnswer, AdminHooks};
+use crate::admin::{AdminAnswer, AdminHooks, PurgeCall, PurgeReply};
 use crate::origin::FailureKind;
 use crate::peer::Mesh;
 use crate::proto::purge::MARKS_MAX;
+use crate::serve::{By, NotDone, Order, WAIT_DEFAULT, WAIT_MAX, Way};
 use crate::store::{Departure, DiskState, DiskUsage, StoreUsage};
 use crate::telemetry::Samples;
 use serde_json::{Value, json};
@@ -190,6 +191,7 @@ pub(super) fn hooks(assembly: &Arc<Assembly>, reloader: &Arc<Reloader>) -> Admin
     let reload = Arc::clone(reloader);
     let drain = Arc::downgrade(assembly);
     let explain = Arc::downgrade(assembly);
+    let (purge, purges) = (Arc::downgrade(assembly), Arc::downgrade(assembly));
     let (top, began) = (Arc::downgrade(assembly), assembly.node.clock.mono());
     AdminHooks {
         status: Box::new(move || with(&status, status_of)),
@@ -217,6 +219,9 @@ pub(super) fn hooks(assembly: &Arc<Assembly>, reloader: &Arc<Reloader>) -> Admin
                 serde_json::to_value(explanation).map_err(|error| error.to_string())
             })
         }),
+        purge: Box::new(move |call| Box::pin(purge_reply(purge.clone(), call))),
+        purge_wait_max: WAIT_MAX,
+        purges: Box::new(move || with(&purges, |assembly| assembly.node.past_orders())),
         top: Box::new(move || with(&top, |assembly| top_of(assembly, began))),
         access: Arc::clone(&assembly.access),
     }
@@ -224,6 +229,25 @@ pub(super) fn hooks(assembly: &Arc<Assembly>, reloader: &Arc<Reloader>) -> Admin
 
 fn with(assembly: &Weak<Assembly>, show: impl FnOnce(&Assembly) -> Value) -> Value {
     assembly.upgrade().map_or(Value::Null, |assembly| show(&assembly))
+}
+
+async fn purge_reply(assembly: Weak<Assembly>, call: PurgeCall) -> PurgeReply {
+    let Some(assembly) = assembly.upgrade() else {
+        return PurgeReply::Failed("the node is stopping".to_owned());
+    };
+    let PurgeCall { wanted, mode, wait, from, cli, token } = call;
+    let way = if cli { Way::Cli } else { Way::Admin };
+    let by = By { way, from, token: token.then(|| "admin".to_owned()) };
+    let order = Order { wanted, mode, wait: wait.unwrap_or(WAIT_DEFAULT), by };
+    match assembly.node.order(order).await {
+        Ok(done) if done.complete => PurgeReply::Complete(json!(done)),
+        Ok(done) => PurgeReply::Partial(json!(done)),
+        Err(NotDone::Limited { after }) => {
+            PurgeReply::Limited { why: NotDone::Limited { after }.to_string(), after }
+        }
+        Err(NotDone::Invalid(error)) => PurgeReply::Invalid(error.to_string()),
+        Err(NotDone::Failed(error)) => PurgeReply::Failed(error.to_string()),
+    }
 }
 
 fn reload_answer(reloader: Arc<Reloader>) -> AdminAnswer {

@@ -197,7 +197,6 @@ fn open_doors_for_operators(
 ) -> anyhow::Result<()> {
     let config = assembly.config();
     let listen = |at| crate::net::Transport::listen(&Tcp, at).with_context(|| format!("listen on {at}"));
-    hooks::sample(assembly);
     if let Some(at) = config.metrics {
         let listener = listen(at)?;
         opened.0.push(("metrics", listener.local_addr()?));

@@ -4,9 +4,9 @@ use crate::net::{Tcp, Transport};
 use crate::task::Spawner;
 use anyhow::{Context, bail};
 use bytes::{Bytes, BytesMut};
-use http::header::{AUTHORIZATION, HOST};
-use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Empty, Limited};
+use http::header::{AUTHORIZATION, HOST, RETRY_AFTER, USER_AGENT};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -41,6 +41,21 @@ pub(super) struct Lines {
     searched: usize,
 }
 
+/// What the node says to a write.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) value: Value,
+    /// When to ask again.
+    pub(super) retry_after: Option<Duration>,
+}
+
+impl Answer {
+    /// Why it is none.
+    pub(super) fn problem(&self) -> String {
+        problem(self.status, &self.value)
+    }
+}
+
 impl AdminArgs {
     /// The answer to `GET target`. Makes a runtime of its own.
     ///
@@ -54,8 +69,27 @@ impl AdminArgs {
         })
     }
 
+    /// The answer to `POST target` with this JSON, whatever its status. Makes a runtime of its own.
+    ///
+    /// # Errors
+    /// If the node cannot be reached, is too slow, or gives no JSON.
+    pub(super) fn post(&self, target: String, body: &Value) -> anyhow::Result<Answer> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let asking = async {
+                let response = self.send(Method::POST, target, body.to_string().into()).await?;
+                let (head, body) = response.into_parts();
+                let seconds =
+                    head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+                let value = json(body).await?;
+                Ok(Answer { status: head.status, value, retry_after: seconds.map(Duration::from_secs) })
+            };
+            tokio::time::timeout(ANSWER_TIMEOUT, asking).await.context("the node did not answer in time")?
+        })
+    }
+
     async fn ask(&self, target: String) -> anyhow::Result<Value> {
-        let response = self.send(target).await?;
+        let response = self.send(Method::GET, target, Bytes::new()).await?;
         let status = response.status();
         let answer = json(response.into_body()).await?;
         if status != StatusCode::OK {
@@ -70,7 +104,7 @@ impl AdminArgs {
     /// If the node cannot be reached, is too slow, or answers with a problem.
     pub(super) async fn lines(&self, target: String) -> anyhow::Result<Lines> {
         let asking = async {
-            let response = self.send(target).await?;
+            let response = self.send(Method::GET, target, Bytes::new()).await?;
             let status = response.status();
             if status != StatusCode::OK {
                 bail!("{}", problem(status, &json(response.into_body()).await?));
@@ -80,7 +114,7 @@ impl AdminArgs {
         tokio::time::timeout(ANSWER_TIMEOUT, asking).await.context("the node did not answer in time")?
     }
 
-    async fn send(&self, target: String) -> anyhow::Result<Response<Incoming>> {
+    async fn send(&self, method: Method, target: String, body: Bytes) -> anyhow::Result<Response<Incoming>> {
         let spawner = Spawner::current();
         let stream = Tcp
             .connect(self.admin)
@@ -90,13 +124,14 @@ impl AdminArgs {
         spawner.spawn(async move {
             let _ = connection.await;
         });
-        let mut request = Request::get(target).header(HOST, self.admin.to_string());
+        let mut request = Request::builder().method(method).uri(target).header(HOST, self.admin.to_string());
+        request = request.header(USER_AGENT, concat!("shoal/", env!("CARGO_PKG_VERSION")));
         if let Some(path) = &self.token_file {
             let token =
                 std::fs::read_to_string(path).with_context(|| format!("token file {}", path.display()))?;
             request = request.header(AUTHORIZATION, format!("Bearer {}", token.trim()));
         }
-        Ok(sender.send_request(request.body(Empty::<Bytes>::new())?).await?)
+        Ok(sender.send_request(request.body(Full::new(body))?).await?)
     }
 }
 

@@ -1,5 +1,5 @@
 //! Arguments and sub-commands, a file each. Exit codes: 0 done, 1 failed, 2 wrong usage or
-//! configuration.
+//! configuration; 3 a purge that has not reached all nodes.
 //!
 //! A sub-command is a variant of `Command`, an arm of `dispatch` and a module with `Args` and
 //! `main`. What it prints for a program to read goes to standard output, with `--json` where there
@@ -15,6 +15,7 @@ mod log;
 pub mod origin;
 mod peers;
 mod plain;
+mod purge;
 pub mod replay;
 pub mod run_args;
 mod top;
@@ -61,6 +62,8 @@ enum Command {
     /// Show requests as a running node answers them.
     #[command(after_help = log::EXAMPLES)]
     Log(log::Args),
+    /// Remove content from the caches of all nodes, or make it stale.
+    Purge(purge::Args),
     /// Show the fleet as a running node sees it.
     Peers(peers::Args),
     /// Answer as a test origin.
@@ -81,6 +84,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Explain(args) => explain::main(&args),
         Command::Top(args) => top::main(&args),
         Command::Log(args) => log::main(&args),
+        Command::Purge(args) => purge::main(&args),
         Command::Peers(args) => peers::main(&args),
         Command::Origin(args) => origin::main(args),
         Command::Replay(args) => replay::main(args),

@@ -226,6 +226,11 @@ fn check_alone(entry: &(String, Node)) -> Vec<Mistake> {
 
 fn complete_site(site: &mut Node, index: usize, defaults: &Node, rule_defaults: &Node) {
     fill(site, defaults);
+    if let (Some(purge), Some(defaults)) =
+        (site.entries_mut().and_then(|site| site.get_mut("purge")), defaults.at("purge"))
+    {
+        fill(purge, defaults);
+    }
     let is_in_file = matches!(site.source, Source::File { .. });
     let Some(entries) = site.entries_mut() else { return };
     // `--origin` alone is a site for every host; a site in a file says which.

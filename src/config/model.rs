@@ -1,6 +1,7 @@
 //! Validated configuration: what the rooms read. A value of these types has passed every check,
 //! so no room checks again. A reload builds a whole new [`Config`] and swaps it.
 
+use crate::proto::allowance::Rate;
 use crate::proto::semantics::CachePolicy;
 use crate::proto::swarm::Roles;
 use ipnet::IpNet;
@@ -30,6 +31,8 @@ pub struct Config {
     pub admin: Option<Admin>,
     /// The fleet; `None` is a single node.
     pub peer: Option<Peer>,
+    /// Limits on purges.
+    pub purge: Purging,
     /// Logs.
     pub log: Log,
 }
@@ -77,8 +80,32 @@ pub struct Site {
     pub policy: CachePolicy,
     /// Whether responses are shared in the fleet, unless a rule says otherwise.
     pub peers: bool,
+    /// Who may purge by requests to the site.
+    pub purge: SitePurging,
     /// Path rules in order; the first match wins.
     pub rules: Vec<Rule>,
+}
+
+/// Limits on purges that are asked of this node, by whatever way.
+#[derive(Clone, Copy, Debug)]
+pub struct Purging {
+    /// Calls in the long run.
+    pub rate: Rate,
+    /// Calls at once; at least what one call can cost.
+    pub burst: u32,
+}
+
+/// Purges by requests to a site (`PURGE` and its like).
+#[derive(Clone, Debug, Default)]
+pub struct SitePurging {
+    /// Whether such requests are obeyed; else they are forwarded like any other. If they are, `networks` or `token_file` is set.
+    pub methods: bool,
+    /// Networks of those who may; empty is all.
+    pub networks: Vec<IpNet>,
+    /// File with the token that they must show; `None` is none.
+    pub token_file: Option<PathBuf>,
+    /// Whether clients see the fields that carry tags.
+    pub expose_tags: bool,
 }
 
 /// A rule for some paths of a site.

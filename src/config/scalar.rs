@@ -1,5 +1,6 @@
 //! Values that are written as text: sizes, durations, addresses, networks.
 
+use crate::proto::allowance::Rate;
 use bytesize::ByteSize;
 use ipnet::IpNet;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -7,6 +8,7 @@ use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// A number of bytes: "256MiB" (1024-based), "256MB" (1000-based), or an integer.
@@ -24,6 +26,17 @@ pub(super) struct Address(pub(super) SocketAddr);
 /// A network or one address: "10.0.0.0/8", "192.0.2.7".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Network(pub(super) IpNet);
+
+/// How often: "20/s", "100/m", "5/h".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Frequency(pub(super) Rate);
+
+impl Default for Frequency {
+    /// A placeholder, as all defaults of raw shapes.
+    fn default() -> Self {
+        Self(Rate { units: NonZeroU32::MIN, per: Duration::from_secs(1) })
+    }
+}
 
 /// Text to value, with the words for what was expected.
 trait Written: Sized {
@@ -120,6 +133,34 @@ impl Written for Network {
     }
 }
 
+impl Written for Frequency {
+    const EXPECTED: &'static str = "a rate such as \"20/s\"";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        let (units, per) = text.split_once('/').ok_or_else(String::new)?;
+        let per = match per.trim() {
+            "s" => 1,
+            "m" => 60,
+            "h" => 3600,
+            _ => return Err(String::new()),
+        };
+        let units = units.trim().parse().map_err(|_unclear| String::new())?;
+        Ok(Self(Rate { units, per: Duration::from_secs(per) }))
+    }
+
+    fn from_integer(_: u64) -> Result<Self, Option<&'static str>> {
+        Err(Some("a rate needs a period, as in \"20/s\""))
+    }
+
+    fn schema() -> Schema {
+        json_schema!({
+            "type": "string",
+            "description": "So many per second, minute or hour: \"20/s\", \"100/m\", \"5/h\".",
+            "pattern": "^ *[1-9][0-9]* */ *[smh] *$"
+        })
+    }
+}
+
 struct WrittenVisitor<T>(std::marker::PhantomData<T>);
 
 impl<T: Written> Visitor<'_> for WrittenVisitor<T> {
@@ -166,4 +207,4 @@ macro_rules! written {
     )*};
 }
 
-written!(Size, Period, Address, Network);
+written!(Size, Period, Address, Network, Frequency);

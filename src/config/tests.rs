@@ -483,6 +483,43 @@ rules = [{ path = \"/a\" }, { path = \"/b\", peers = false }]
 }
 
 #[test]
+fn purges_by_request_are_off_and_need_a_guard() {
+    let site =
+        |more: &str| toml(&format!("[[site]]\nhosts = [\"a.com\"]\norigins = [\"http://x\"]\n{more}\n"));
+    let purge = |more: &str| site(more).loaded().config.sites[0].purge.clone();
+    let off = purge("");
+    assert!(!off.methods && !off.expose_tags && off.networks.is_empty() && off.token_file.is_none());
+    let on = purge("purge = { methods = true, networks = [\"10.0.0.0/8\", \"::1\"] }");
+    assert!(on.methods && !on.expose_tags && on.networks.len() == 2);
+    let on = purge("[site.purge]\nmethods = true\ntoken_file = \"/t\"\nexpose_tags = true");
+    assert!(on.methods && on.expose_tags && on.token_file.is_some());
+    let exposing = site("rules = [{ path = \"/a\" }]\n[site.purge]\nexpose_tags = true").loaded().config;
+    assert!(exposing.sites[0].policy.expose_tags && exposing.sites[0].rules[0].policy.expose_tags);
+    site("purge = { methods = true }").check_mistakes(&[
+        "F:4:11: site[0].purge.methods: anybody could purge: give `networks`, `token_file` or both",
+    ]);
+}
+
+#[test]
+fn a_rate_has_a_period() {
+    let rate = |text: &str| toml(&format!("[purge]\nrate = {text}\n")).origin(&["http://x"]);
+    let default = nothing().origin(&["http://x"]).loaded().config.purge;
+    assert_eq!(
+        (default.rate.units.get(), default.rate.per, default.burst),
+        (20, Duration::from_secs(1), 100)
+    );
+    let hourly = rate("\" 5 / h\"").loaded().config.purge.rate;
+    assert_eq!((hourly.units.get(), hourly.per), (5, Duration::from_secs(3600)));
+    rate("5").check_mistakes(&["F:2:1: purge.rate: a rate needs a period, as in \"20/s\""]);
+    for wrong in ["0/s", "-1/s", "5/d", "5", "/s", "5/"] {
+        let expected = format!("F:2:1: purge.rate: expected a rate such as \"20/s\", found \"{wrong}\"");
+        rate(&format!("\"{wrong}\"")).check_mistakes(&[&expected]);
+    }
+    let burst = toml("[purge]\nburst = 10\n").origin(&["http://x"]);
+    burst.check_mistakes(&["F:2:1: purge.burst: expected at least 11"]);
+}
+
+#[test]
 fn an_admin_interface_beyond_loopback_needs_a_token() {
     let open = "[admin]\nlisten = \"[::]:9000\"\ntoken_file = \"/t\"\n";
     let admin = toml(open).origin(&["http://x"]).loaded().config.admin.clone();
@@ -634,7 +671,7 @@ proptest! {
 /// A value out of bounds for each key that the reference says has some.
 const OUT_OF_BOUNDS: [(&str, &str); 28] = [
     ("node.name", "\"\""),
-    ("node.zone", "\"\""),
+    ("node.zone", "\"0123456789012345678901234567890123456789012345678901234567890123\""),
     ("node.roles", "[]"),
     ("node.workers", "1025"),
     ("cache.memory", "1"),

@@ -4,6 +4,7 @@
 //! Nothing in this room opens a socket or a file, reads a clock, takes a lock, draws a random
 //! number, logs or counts: time, seeds and effects are parameters and results.
 
+pub mod allowance;
 pub mod authority;
 pub mod health;
 pub mod key;

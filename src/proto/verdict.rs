@@ -21,6 +21,8 @@ pub enum Verdict {
     Origin,
     /// Forwarded without the cache's part: method, upgrade, policy or a response not to be stored.
     Pass,
+    /// It was a purge of the site's own system, and was done.
+    Purge,
     /// Refused by a rule or limit, before any upstream was asked.
     Refused,
     /// Could not be answered: upstream failed and nothing stored may be used.
@@ -29,7 +31,7 @@ pub enum Verdict {
 
 impl Verdict {
     /// All verdicts, in the order of their metrics.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::HitMemory,
         Self::HitDisk,
         Self::HitCollapsed,
@@ -39,6 +41,7 @@ impl Verdict {
         Self::Peer,
         Self::Origin,
         Self::Pass,
+        Self::Purge,
         Self::Refused,
         Self::Error,
     ];
@@ -55,6 +58,7 @@ impl Verdict {
             Self::Peer => "peer",
             Self::Origin => "origin",
             Self::Pass => "pass",
+            Self::Purge => "purge",
             Self::Refused => "refused",
             Self::Error => "error",
         }

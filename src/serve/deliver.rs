@@ -16,7 +16,7 @@ use crate::proto::swarm::NodeId;
 use crate::proto::verdict::Verdict;
 use crate::route::{PassReason, Refusal};
 use crate::store::Hit;
-use crate::telemetry::SiteMetrics;
+use crate::telemetry::{PurgeOutcome, SiteMetrics};
 use http::header::{
     ACCEPT_RANGES, AGE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
     HeaderName, VIA,
@@ -84,6 +84,8 @@ pub struct Notes {
     pub origin_status: Option<StatusCode>,
     /// Times that an origin was tried.
     pub attempts: u32,
+    /// What became of a purge that the request asked for.
+    pub purge: Option<PurgeOutcome>,
     /// The site that answered.
     pub site: Option<Arc<Site>>,
     /// The client's address as trusted peers tell it.
@@ -103,8 +105,9 @@ impl Notes {
 
     /// The named reason behind the verdict.
     pub fn detail(&self) -> Option<&'static str> {
-        self.not_stored
-            .map(NotStorable::as_str)
+        self.purge
+            .map(PurgeOutcome::as_str)
+            .or_else(|| self.not_stored.map(NotStorable::as_str))
             .or_else(|| self.pass.map(PassReason::as_str))
             .or_else(|| self.reason.map(FetchReason::as_str))
     }

@@ -18,6 +18,8 @@ mod intake;
 mod known;
 mod lead;
 mod leave;
+mod methods;
+mod orders;
 mod pass;
 mod post;
 mod purge;
@@ -29,6 +31,7 @@ mod tests;
 pub use deliver::{Answer, CACHE_STATUS, Failure, Notes};
 pub use fill::FillTable;
 pub use known::Known;
+pub use orders::{By, Done, NotDone, Order, Orders, WAIT_DEFAULT, WAIT_MAX, Way};
 pub use purge::Purged;
 pub use supply::run as supply;
 
@@ -89,6 +92,8 @@ pub struct Node {
     pub known: Known,
     /// The purges that were applied here.
     pub purges: Purges,
+    /// Purges as they are asked for here.
+    pub orders: Orders,
     /// The swarm, if this node is part of a fleet.
     pub mesh: Option<Mesh>,
     /// Metric handles.
@@ -189,6 +194,9 @@ impl Worker {
             now: now.wall,
             in_sync: self.node.purges.in_sync(now.mono),
         };
+        if methods::is_order(&exchange.routed, &request) {
+            return Box::pin(methods::answer(exchange, request)).await;
+        }
         // A body may be invisible in the head of an HTTP/2 request.
         let has_body = !matches!(request.body(), Body::Empty);
         match exchange.routed.pass.or_else(|| has_body.then_some(PassReason::BodyOnGet)) {

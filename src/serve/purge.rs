@@ -16,6 +16,8 @@ pub struct Purged {
     pub selectors: usize,
     /// What became of the other live members; empty for a single node.
     pub receipts: Vec<Receipt>,
+    /// From the request to when it was in force on this node.
+    pub here: Duration,
     /// From the request to the last acknowledgement, or to giving up.
     pub took: Duration,
 }
@@ -49,6 +51,7 @@ impl Node {
         let begun = self.clock.mono();
         let issued = self.purges.issue(mode, selectors).await;
         let batch = issued.inspect_err(|_| metrics.requests.of(PurgeOutcome::Failed).inc())?;
+        let here = self.clock.mono().saturating_duration_since(begun);
         let issuer = self.purges.issuer();
         let id = PurgeId { issuer, number: batch.coverage.number(issuer) };
         let receipts = match &self.mesh {
@@ -56,7 +59,7 @@ impl Node {
             None => Vec::new(),
         };
         let took = self.clock.mono().saturating_duration_since(begun);
-        let purged = Purged { id, selectors: selectors.len(), receipts, took };
+        let purged = Purged { id, selectors: selectors.len(), receipts, here, took };
         let missed = purged.live() - purged.applied();
         metrics.spread.observe(took.as_secs_f64());
         metrics.missed.inc_by(missed as u64);

@@ -3,7 +3,7 @@
 use super::labels::{Label, PerLabel, label};
 use super::registry::Registry;
 use crate::proto::purge::{Mode, SelectorKind};
-use prometheus::{Histogram, IntCounter};
+use prometheus::{Histogram, IntCounter, IntGauge};
 
 /// Upper bounds of the histogram of spreading, in seconds.
 const SPREAD_BUCKETS: &[f64] =
@@ -50,6 +50,8 @@ pub struct PurgeMetrics {
     applied: Vec<PerLabel<Mode, IntCounter>>,
     /// Purges that were asked of this node.
     pub requests: PerLabel<PurgeOutcome, IntCounter>,
+    /// Purges that were asked of this node and are not answered yet.
+    pub open: IntGauge,
     /// Time from the request to the last acknowledgement of a live member.
     pub spread: Histogram,
     /// Live members that did not acknowledge in time.
@@ -99,6 +101,13 @@ impl PurgeMetrics {
         Self {
             applied: SelectorKind::ALL.iter().map(by_mode).collect(),
             requests: PerLabel::new(|outcome| requests.child([outcome])),
+            open: registry
+                .gauges(
+                    "shoal_purge_requests_open",
+                    "Purges that were asked of this node and are not answered yet.",
+                    [],
+                )
+                .child([]),
             spread: spread.child([]),
             missed: counter(
                 "shoal_purge_members_missed_total",

@@ -136,6 +136,11 @@ impl Node {
     }
 
     /// Value of the metric whose line begins with `series`; 0 without one.
+    pub(crate) fn is_in_sync(&self) -> bool {
+        let node = &self.assembly.node;
+        node.purges.in_sync(node.clock.mono())
+    }
+
     pub(crate) fn metric(&self, series: &str) -> f64 {
         let text = self.assembly.node.metrics.encode();
         let values = text.lines().filter(|line| line.starts_with(series));

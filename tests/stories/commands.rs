@@ -71,7 +71,10 @@ async fn a_reload_over_http_says_what_it_did_and_a_wrong_one_why_not() {
         "[[site.rules]]\npath = \"/passed\"\npass = true\n[cache]\nmemory = \"64MiB\"\n",
     );
     let (status, told) = post(&process, "/reload").await;
-    assert_eq!((status, &told), (200, &serde_json::json!({ "reloaded": true, "needs_restart": ["cache"] })));
+    assert_eq!(
+        (status, &told),
+        (200, &serde_json::json!({ "reloaded": true, "needs_restart": ["cache.memory"] }))
+    );
     assert!(client.get("/passed").await.cache_status().contains("fwd=bypass"), "the new rule is in force");
     client.get("/x").await.assert_hit();
     let good = metric(&process, "shoal_config_last_reload_success_timestamp_seconds").await;

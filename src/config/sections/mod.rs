@@ -11,6 +11,7 @@ mod log;
 mod node;
 mod origin;
 mod peer;
+mod purge;
 mod site;
 
 use super::model::Config;
@@ -42,6 +43,8 @@ pub(super) struct RawConfig {
     limits: limits::RawLimits,
     /// The fleet. Off unless `listen` is set.
     peer: peer::RawPeer,
+    /// Limits on purges that are asked of this node, by whatever way.
+    purge: purge::RawPurge,
     /// Logs.
     log: log::RawLog,
     /// Networks of load balancers and proxies in front of this node. Their `X-Forwarded-For` and
@@ -66,6 +69,7 @@ pub(super) fn validate(raw: RawConfig, tree: &Node) -> Result<Config, Vec<Mistak
         metrics: raw.metrics.validate(),
         admin: raw.admin.validate(check_mut),
         peer: raw.peer.validate(&node, check_mut),
+        purge: raw.purge.validate(check_mut),
         log: raw.log.validate(check_mut),
         listen: raw.listen.validate(node.roles, check_mut),
         node,

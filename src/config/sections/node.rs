@@ -21,7 +21,7 @@ pub(super) struct RawNode {
     name: String,
     /// Failure zone of the node, for choosing near peers. An empty one is none, as where a platform
     /// does not know it.
-    #[schemars(extend("x-bounds" = "1 to 63 characters"))]
+    #[schemars(extend("x-bounds" = "at most 63 characters"))]
     zone: Option<String>,
     /// What the node does; both if it is told both. Default: edge.
     #[schemars(extend("x-bounds" = "at least one"))]

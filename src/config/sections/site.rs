@@ -1,6 +1,7 @@
 //! `[[site]]` and `[[site.rules]]`
 
 use super::cache::RawPolicy;
+use super::purge::RawSitePurge;
 use super::{Check, origin};
 use crate::config::model::{Balance, CertificateFiles, OriginGroup, QueryFilter, Rule, Site};
 use crate::config::scalar::Period;
@@ -66,6 +67,8 @@ pub(super) struct RawSite {
     peers: bool,
     /// What may be stored of this site.
     cache: RawPolicy,
+    /// Purges by requests of the site's own system. Off unless `methods` is set.
+    purge: RawSitePurge,
     /// Rules for some paths, in order; the first match wins.
     rules: Vec<RawRule>,
 }
@@ -153,7 +156,7 @@ pub(super) fn validate(
 }
 
 impl RawSite {
-    fn validate(self, key: &str, base: &CachePolicy, check: &mut Check<'_>) -> Site {
+    fn validate(mut self, key: &str, base: &CachePolicy, check: &mut Check<'_>) -> Site {
         let is_name = !self.name.is_empty()
             && self.name.len() <= 253
             && self.name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._*[]:".contains(&byte));
@@ -169,7 +172,9 @@ impl RawSite {
             normal_pattern(host).map_err(|what| check.mistake(format!("{key}.hosts[{index}]"), what)).ok()
         });
         let hosts = hosts.collect();
-        let policy = self.cache.clone().over(base, &format!("{key}.cache"), check);
+        let mut policy = self.cache.clone().over(base, &format!("{key}.cache"), check);
+        let purge = std::mem::take(&mut self.purge).validate(&format!("{key}.purge"), check);
+        policy.expose_tags = purge.expose_tags;
         let rules = self.rules.iter().enumerate();
         let rules = rules
             .map(|(index, rule)| rule.validate(&format!("{key}.rules[{index}]"), &policy, self.peers, check));
@@ -181,6 +186,7 @@ impl RawSite {
             tls,
             policy,
             peers: self.peers,
+            purge,
             rules,
             origin: self.origin_group(key, check).into(),
         }

@@ -38,23 +38,30 @@ pub enum Judgement {
     Hard,
 }
 
-/// The tags of a response: `Surrogate-Key` and `xkey` (separated by spaces), `Cache-Tag` (by commas) and `Cache-Groups` (strings of a
-/// structured list, RFC 9875 §2).
+/// The tags of a response: `Surrogate-Key` and `xkey` (separated by spaces), `Cache-Tag` (by commas), `Cache-Groups` (strings of a
+/// structured list, RFC 9875 §2), and the fields of content management systems (by either): `Cache-Tags` (Drupal), `X-Cache-Tags`
+/// (Drupal's users, FOSHttpCache) and `X-Magento-Tags`.
 pub struct Tags;
 
 impl Tags {
     /// The fields that carry tags.
-    pub const FIELDS: [&'static str; 4] = ["surrogate-key", "xkey", "cache-tag", "cache-groups"];
+    pub const FIELDS: [&'static str; 7] = [
+        "surrogate-key",
+        "xkey",
+        "cache-tag",
+        "cache-groups",
+        "cache-tags",
+        "x-cache-tags",
+        "x-magento-tags",
+    ];
 
     /// Calls `each` with every tag.
     pub fn each<'a>(fields: &'a HeaderMap, mut each: impl FnMut(&'a [u8])) {
-        for name in ["surrogate-key", "xkey"] {
-            for value in fields.get_all(name) {
-                value
-                    .as_bytes()
-                    .split(u8::is_ascii_whitespace)
-                    .filter(|tag| !tag.is_empty())
-                    .for_each(&mut each);
+        for (names, comma) in [(&Self::FIELDS[..2], false), (&Self::FIELDS[4..], true)] {
+            for value in names.iter().flat_map(|name| fields.get_all(*name)) {
+                let tags =
+                    value.as_bytes().split(|byte| byte.is_ascii_whitespace() || (comma && *byte == b','));
+                tags.filter(|tag| !tag.is_empty()).for_each(&mut each);
             }
         }
         for value in fields.get_all("cache-tag") {

@@ -15,20 +15,24 @@
 //! Targets are hashes: neither the log nor a superpeer sees a URL or a tag.
 
 mod coverage;
+mod dialect;
 mod log;
 mod marks;
 mod parcel;
 mod record;
 mod sync;
 mod target;
+mod wanted;
 
 pub use coverage::{Coverage, Digest};
+pub use dialect::{Dialect, Told};
 pub use log::{Applied, Batch, Entry, Gap, Log};
 pub use marks::{Judgement, MARKS_MAX, Subject, Tags};
 pub use parcel::{Malformed, Messages, Parcel, Reception, Unpacking};
 pub use record::{RECORD_LENGTH, Record};
 pub use sync::{DEAD_FOR, JOIN_WAIT, SYNC_HORIZON, Standing, Sync};
 pub use target::{Mode, Selector, SelectorKind, SiteId, Target};
+pub use wanted::{BadTag, Shown, TAG_BYTES_MAX, Wanted, check_tag};
 
 use std::fmt;
 

@@ -60,10 +60,13 @@ pub fn withheld_fields(response: &HeaderMap) -> HeaderMap {
 
 /// Tags by which caches are purged and which are of no use to clients. `Cache-Groups` (RFC 9875) is not one of them: it is
 /// for all caches, those of clients too.
-const TAGS: [HeaderName; 3] = [
+const TAGS: [HeaderName; 6] = [
     HeaderName::from_static("surrogate-key"),
     HeaderName::from_static("xkey"),
     HeaderName::from_static("cache-tag"),
+    HeaderName::from_static("cache-tags"),
+    HeaderName::from_static("x-cache-tags"),
+    HeaderName::from_static("x-magento-tags"),
 ];
 
 /// Removes the tags that are meant for caches alone.

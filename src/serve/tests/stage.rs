@@ -253,6 +253,7 @@ impl Stage {
             fills: Arc::new(FillTable::new(purges.clone())),
             known: Known::default(),
             purges,
+            orders: crate::serve::Orders::default(),
             mesh: None,
             metrics,
             clock,

@@ -100,7 +100,8 @@ impl Fleet {
         )
     }
 
-    /// Waits until every node knows every other and every edge has a session with every superpeer that is ready.
+    /// Waits until every node knows every other and all purges, and every edge has a session with every superpeer that is
+    /// ready.
     pub(crate) async fn formed(&self) {
         let superpeers = self.nodes.iter().filter(|node| node.mesh().me().roles.superpeer).count();
         in_time("the fleet to form", async {
@@ -112,7 +113,8 @@ impl Fleet {
                 let ready = self
                     .edges()
                     .all(|node| node.metric("shoal_swarm_sessions{state=\"standing\"}") >= superpeers as f64);
-                if all_known && ready {
+                let in_sync = self.nodes.iter().all(Node::is_in_sync);
+                if all_known && ready && in_sync {
                     return;
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;

@@ -73,6 +73,7 @@ impl Rig {
             fills: Arc::new(FillTable::new(purges.clone())),
             known: Known::default(),
             purges,
+            orders: crate::serve::Orders::default(),
             mesh: None,
             metrics,
             clock,
