@@ -669,7 +669,8 @@ proptest! {
 }
 
 /// A value out of bounds for each key that the reference says has some.
-const OUT_OF_BOUNDS: [(&str, &str); 28] = [
+const OUT_OF_BOUNDS: [(&str, &str); 29] = [
+    ("purge.burst", "10"),
     ("node.name", "\"\""),
     ("node.zone", "\"0123456789012345678901234567890123456789012345678901234567890123\""),
     ("node.roles", "[]"),

@@ -18,6 +18,7 @@ pub(super) struct RawPurge {
     /// Calls in the long run; each 100 selectors of a call count as another. More are answered 429.
     rate: Frequency,
     /// Calls at once.
+    #[schemars(extend("x-bounds" = "at least 11"))]
     burst: u32,
 }
 
