@@ -1,41 +1,29 @@
 //! One client connection: TLS, the choice of HTTP version, its limits and its end.
 
-use super::Front;
 use super::gate::Entered;
 use super::record::{ClientBody, Record};
-use super::taking;
 use super::upload::Upload;
 use super::watch::{Expired, Watch, Watched, Wire};
+use super::{Front, h1, h2};
 use crate::body::Body;
 use crate::config::model::Limits;
 use crate::net::Stream;
 use crate::serve::Client;
-use crate::task::Spawner;
 use crate::telemetry::{self, HandshakeFailure, HttpVersion, ListenerKind, enter};
+use bytes::Bytes;
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
-use std::convert::Infallible;
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use tokio::io::AsyncReadExt;
 use tokio_rustls::TlsAcceptor;
 
-/// Fields of a head that hyper reads without an allocation.
-const HYPER_HEADERS: usize = 100;
-/// HTTP/2: interval of keep-alive pings, and how long an answer may take.
-const PING_INTERVAL: Duration = Duration::from_secs(20);
-/// HTTP/2: streams that a peer may have reset before we saw them (CVE-2023-44487).
-const PENDING_RESETS_MAX: usize = 20;
-/// HTTP/2: stream errors of the peer's making before the connection is closed (CVE-2025-8671).
-const LOCAL_RESETS_MAX: usize = 100;
-/// HTTP/2: bytes that a stream buffers for sending.
-const SEND_BUFFER: usize = 256 << 10;
+/// What a client sends first that speaks HTTP/2 (RFC 9113 §3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// TLS: bytes that are encrypted ahead of the socket; larger is cheaper in bulk.
 const TLS_BUFFER: usize = 256 << 10;
 
@@ -93,90 +81,78 @@ async fn handshake(
 
 /// The place of a connection among all that are open, by the limit and by the metric.
 type Place = (Entered, telemetry::Entered);
+/// The stream of a connection. Its place is what it holds of the node's limits, also after it became a tunnel.
+pub(super) type Io = Watched<Wire, Place>;
 
-struct Connection {
-    front: Arc<Front>,
-    watch: Arc<Watch>,
-    limits: Limits,
-    client: Client,
+/// A connection whose client may speak.
+pub(super) struct Connection {
+    pub(super) front: Arc<Front>,
+    pub(super) watch: Arc<Watch>,
+    pub(super) limits: Limits,
+    pub(super) client: Client,
     tls_version: Option<&'static str>,
-    /// Set by the first request, which tells the HTTP version.
+    /// Set by the first request.
     serving: OnceLock<telemetry::Entered>,
 }
 
 impl Connection {
-    /// `place` is what the connection holds of the node's limits, also after it became a tunnel.
     async fn run(self, wire: Wire, place: Place) {
         let connection = Arc::new(self);
-        let builder = connection.builder();
-        let service = {
-            let connection = Arc::clone(&connection);
-            service_fn(move |request| {
-                let connection = Arc::clone(&connection);
-                async move { Ok::<_, Infallible>(connection.answer(request).await) }
-            })
+        let mut io = Watched::new(wire, Arc::clone(&connection.watch), place);
+        let version = tokio::select! {
+            version = version(&mut io) => version,
+            () = connection.left() => return,
+            expired = connection.watch.expired(&connection.limits) => return connection.note(expired),
         };
-        let io = TokioIo::new(Watched::new(wire, Arc::clone(&connection.watch), place));
-        let mut serving = pin!(builder.serve_connection_with_upgrades(io, service));
-        let drained = async {
-            connection.front.drain.cancelled().await;
-            connection.watch.left().await;
-        };
-        let mut drained = pin!(drained);
+        match version {
+            Ok(HttpVersion::H1) => h1::serve(connection, io).await,
+            Ok(HttpVersion::H2) => h2::serve(connection, io).await,
+            Err(error) => tracing::debug!(from = %connection.client.from, %error, "connection ended"),
+        }
+    }
+
+    /// Drives the connection to its end: its own, that of a limit, or, after the requests in progress, that of a
+    /// drain or of its age.
+    pub(super) async fn drive<S, E>(&self, mut serving: Pin<&mut S>, shutdown: impl Fn(Pin<&mut S>))
+    where
+        S: Future<Output = Result<(), E>>,
+        E: std::fmt::Display,
+    {
+        let mut left = std::pin::pin!(self.left());
         let (mut draining, mut worn) = (false, false);
         loop {
             tokio::select! {
                 ended = serving.as_mut() => {
                     if let Err(error) = ended {
-                        tracing::debug!(from = %connection.client.from, error = %error, "connection ended");
+                        tracing::debug!(from = %self.client.from, error = %error, "connection ended");
                     }
                     return;
                 }
-                () = drained.as_mut(), if !draining => {
+                () = left.as_mut(), if !draining => {
                     draining = true;
-                    serving.as_mut().graceful_shutdown();
+                    shutdown(serving.as_mut());
                 }
-                () = connection.watch.worn(), if !worn => {
+                () = self.watch.worn(), if !worn => {
                     worn = true;
-                    serving.as_mut().graceful_shutdown();
+                    shutdown(serving.as_mut());
                 }
-                expired = connection.watch.expired(&connection.limits) => {
-                    connection.note(expired);
-                    return;
-                }
+                expired = self.watch.expired(&self.limits) => return self.note(expired),
             }
         }
+    }
+
+    /// Resolves when a drain is on and lets this connection end.
+    async fn left(&self) {
+        self.front.drain.cancelled().await;
+        self.watch.left().await;
     }
 
     fn note(&self, expired: Expired) {
         tracing::debug!(from = %self.client.from, ?expired, "connection closed");
     }
 
-    fn builder(&self) -> Builder<Tasks> {
-        let mut builder = Builder::new(Tasks {
-            spawner: self.front.worker.spawner.clone(),
-            idle: self.limits.idle_timeout,
-        });
-        // `Watch` keeps the time; hyper's own limit would arm a timer for each request.
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(None).half_close(false);
-        if self.limits.header_count > HYPER_HEADERS {
-            // Costs an allocation per request; below hyper's own number `route` refuses.
-            builder.http1().max_headers(self.limits.header_count);
-        }
-        builder
-            .http2()
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(self.limits.http2_streams)
-            .max_header_list_size(u32::try_from(self.limits.header_bytes).unwrap_or(u32::MAX))
-            .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
-            .max_local_error_reset_streams(LOCAL_RESETS_MAX)
-            .max_send_buf_size(SEND_BUFFER)
-            .keep_alive_interval(PING_INTERVAL)
-            .keep_alive_timeout(PING_INTERVAL);
-        builder
-    }
-
-    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<ClientBody> {
+    /// Answers one request.
+    pub(super) async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<ClientBody> {
         let multiplexed = request.version() == Version::HTTP_2;
         let now = self.front.worker.node.clock.now();
         let draining = self.front.drain.is_cancelled();
@@ -204,16 +180,16 @@ impl Connection {
     }
 }
 
-/// Runs the streams of an HTTP/2 connection as tasks of the worker.
-#[derive(Clone)]
-struct Tasks {
-    spawner: Spawner,
-    /// How long a stream's client may take nothing.
-    idle: Duration,
-}
-
-impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Tasks {
-    fn execute(&self, future: F) {
-        self.spawner.spawn(taking::guarded(future, self.idle));
+/// Which version the client speaks, by what it sends first. All that was read stays to be read.
+async fn version(io: &mut Io) -> io::Result<HttpVersion> {
+    let mut read = [0; PREFACE.len()];
+    let mut length = 0;
+    while length < PREFACE.len() && PREFACE.starts_with(&read[..length]) {
+        match io.read(&mut read[length..]).await? {
+            0 => break,
+            more => length += more,
+        }
     }
+    io.rewind(Bytes::copy_from_slice(&read[..length]));
+    Ok(if read == *PREFACE { HttpVersion::H2 } else { HttpVersion::H1 })
 }

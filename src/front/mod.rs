@@ -5,6 +5,8 @@
 
 mod conn;
 mod gate;
+mod h1;
+mod h2;
 mod record;
 mod respond;
 mod taking;

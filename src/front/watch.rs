@@ -10,6 +10,7 @@
 
 use crate::config::model::Limits;
 use crate::net::Stream;
+use bytes::Bytes;
 use parking_lot::Mutex;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -179,19 +180,31 @@ impl Watch {
 /// HTTP connection if that is upgraded.
 pub(super) struct Watched<S, P> {
     stream: S,
+    /// Read ahead, and to be read again first.
+    ahead: Bytes,
     watch: Arc<Watch>,
     _place: P,
 }
 
 impl<S, P> Watched<S, P> {
     pub(super) const fn new(stream: S, watch: Arc<Watch>, place: P) -> Self {
-        Self { stream, watch, _place: place }
+        Self { stream, ahead: Bytes::new(), watch, _place: place }
+    }
+
+    /// Has bytes that were read be read again, before all that follows.
+    pub(super) fn rewind(&mut self, read: Bytes) {
+        self.ahead = read;
     }
 }
 
 impl<S: AsyncRead + Unpin, P: Unpin> AsyncRead for Watched<S, P> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if !this.ahead.is_empty() {
+            let length = this.ahead.len().min(buf.remaining());
+            buf.put_slice(&this.ahead.split_to(length));
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
