@@ -2,7 +2,7 @@
 
 use super::journal::Journal;
 use super::{PurgeError, Shared};
-use crate::proto::purge::{Batch, Target};
+use crate::proto::purge::{Batch, Issuer, Target};
 use crate::task::Spawner;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -22,11 +22,13 @@ pub(super) struct Keeper {
     /// `None` without a disk tier.
     journal: Option<Journal>,
     spawner: Spawner,
+    /// Whether this node took a new name, since it issued before it had heard of its fleet.
+    renamed: bool,
 }
 
 impl Keeper {
     pub(super) fn new(shared: &Arc<Shared>, journal: Option<Journal>, spawner: Spawner) -> Self {
-        Self { shared: Arc::downgrade(shared), journal, spawner }
+        Self { shared: Arc::downgrade(shared), journal, spawner, renamed: false }
     }
 
     /// Until nobody can command any more.
@@ -36,12 +38,23 @@ impl Keeper {
             // Who asked may have gone; what was purged is purged.
             match command {
                 Command::Issue { targets, done } => {
+                    self.named(&shared);
                     let batch = shared.log.read().issue(targets);
                     let applied = self.apply(&shared, &batch).await;
                     drop(done.send(applied.map(|()| batch)));
                 }
                 Command::Apply { batch, done } => drop(done.send(self.apply(&shared, &batch).await)),
             }
+        }
+    }
+
+    /// Numbers go on where the journal ends. If an old one was put back, others know purges of this name that it does not,
+    /// and would take a number that is used again for one that they have applied. The first comparison with them brings what
+    /// is missing; before it, this node issues under a name of this life.
+    fn named(&mut self, shared: &Shared) {
+        if !self.renamed && self.journal.is_some() && !shared.has_compared() {
+            self.renamed = true;
+            shared.log.write().rename(Issuer(rand::random()));
         }
     }
 

@@ -264,6 +264,11 @@ impl Purges {
 }
 
 impl Shared {
+    /// Whether this node was ever in sync in this life.
+    fn has_compared(&self) -> bool {
+        self.synced_until.load(Ordering::Acquire) != 0
+    }
+
     fn now(&self) -> Wall {
         self.clock.now().wall
     }

@@ -33,10 +33,24 @@ impl Rig {
 
     /// Opens the log, in a life of its own.
     async fn open(&self, device: Arc<dyn Device>, newest: Option<u64>) -> (Purges, Spawner) {
+        self.open_as(device, newest, false).await
+    }
+
+    /// Opens the log of a node that has compared with nobody yet.
+    async fn open_in_fleet(&self) -> (Purges, Spawner) {
+        self.open_as(Arc::new(FileDevice), None, true).await
+    }
+
+    async fn open_as(
+        &self,
+        device: Arc<dyn Device>,
+        newest: Option<u64>,
+        in_fleet: bool,
+    ) -> (Purges, Spawner) {
         let spawner = Spawner::current().child();
         let around = Surroundings { clock: self.clock, metrics: &self.metrics, spawner: &spawner };
         let newest = newest.map(PurgePosition);
-        let opened = Purges::open((device, self.folder.path()), newest, false, around).await;
+        let opened = Purges::open((device, self.folder.path()), newest, in_fleet, around).await;
         (opened.unwrap(), spawner)
     }
 
@@ -301,4 +315,31 @@ async fn a_node_of_a_fleet_is_in_sync_only_for_as_long_as_it_is_told() {
     member.synced(now + SYNC_HORIZON);
     assert!(member.in_sync(now + SYNC_HORIZON - Duration::from_millis(2)));
     assert!(!member.in_sync(now + SYNC_HORIZON));
+}
+
+#[tokio::test]
+async fn an_old_log_that_was_put_back_uses_no_number_again_before_it_has_compared() {
+    let rig = Rig::new();
+    let saved = tempfile::tempdir().unwrap();
+    rig.life(None).await.end().await;
+    let copied = |from: &Path, to: &Path| {
+        for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+            fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    };
+    let folder = rig.folder.path().join(FOLDER);
+    copied(&folder, saved.path());
+    let life = rig.life(None).await;
+    let first = life.purges.issue(Mode::Hard, &[tag("red")]).await.unwrap();
+    let rest_of_the_fleet = life.purges.coverage();
+    life.end().await;
+    rig.files().iter().for_each(|file| fs::remove_file(file).unwrap());
+    copied(saved.path(), &folder);
+
+    let (purges, spawner) = rig.open_in_fleet().await;
+    let second = purges.issue(Mode::Hard, &[tag("green")]).await.unwrap();
+    assert!(!second.coverage.iter().any(|id| rest_of_the_fleet.has(id)), "taken for {first:?}");
+    let third = purges.issue(Mode::Hard, &[tag("blue")]).await.unwrap();
+    assert_eq!(third.entries[0].id.issuer, second.entries[0].id.issuer, "one name for each life");
+    Life { purges, spawner }.end().await;
 }

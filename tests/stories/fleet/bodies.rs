@@ -134,6 +134,12 @@ async fn a_client_that_changed_something_is_not_given_what_was_before() {
     fleet.settled().await;
     fleet.edge(0).get("/x").await.assert_is(200, "after");
     assert_eq!(fleet.origin.count("/x"), 3);
+    // The others are told, by hash, of what they hold.
+    let told = "shoal_invalidations_total{from=\"peer\"}";
+    until("the other edges to be told", || fleet.edges().skip(1).all(|node| node.metric(told) == 1.0)).await;
+    for node in fleet.edges() {
+        node.get("/x").await.assert_is(200, "after");
+    }
 }
 
 /// Waits until no fill, no lease and no request of a peer is open any more.
