@@ -97,16 +97,7 @@ async fn concerning_others(node: &Arc<Node>, batch: Vec<Changed>) -> Vec<ObjectI
 
 /// Whether anybody has or fetches it, as far as is known. If nobody can be asked, somebody may.
 async fn has_holder(node: &Arc<Node>, object: ObjectId) -> bool {
-    let query = Query {
-        object,
-        variant: key::variant(object, std::iter::empty()),
-        vary_known: false,
-        held: false,
-        lease_wanted: false,
-        avoid: Vec::new(),
-        purged: 0,
-        overtaken: None,
-    };
+    let query = Query::look(object, key::variant(object, std::iter::empty()));
     match resolve::resolve(node, query).await {
         Answer::Holders(_) | Answer::Follow(..) | Answer::Fresher(_) | Answer::Unreachable => true,
         Answer::Alone(_) | Answer::Lease(_) => false,

@@ -7,11 +7,11 @@ use crate::proto::plan::FetchReason;
 use crate::proto::semantics::StoreReason;
 use crate::proto::time::Wall;
 use crate::store::FileDevice;
-use crate::store::disk::{Folder, Storage};
+use crate::store::disk::Storage;
+use crate::store::disk::hooked::{Hook, Hooked};
 use crate::telemetry::Vocabulary;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use std::fs;
-use std::io::IoSliceMut;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -192,60 +192,17 @@ async fn damage_in_the_middle_is_not_taken_for_the_end() {
     life.end().await;
 }
 
-/// A device whose writes fail, by halves, while it is told to.
+/// Writes fail, by halves, while it is told to.
+#[derive(Clone)]
 struct Failing(Arc<AtomicBool>);
 
-struct FailingFolder(Box<dyn Folder>, Arc<AtomicBool>);
-
-struct FailingFile(Arc<dyn Storage>, Arc<AtomicBool>);
-
-impl Device for Failing {
-    fn open_folder(&self, path: &Path) -> io::Result<Box<dyn Folder>> {
-        Ok(Box::new(FailingFolder(FileDevice.open_folder(path)?, Arc::clone(&self.0))))
-    }
-}
-
-impl Folder for FailingFolder {
-    fn names(&self) -> io::Result<Vec<String>> {
-        self.0.names()
-    }
-
-    fn open(&self, name: &str) -> io::Result<Arc<dyn Storage>> {
-        self.0.open(name)
-    }
-
-    fn create(&self, name: &str, size: u64) -> io::Result<Arc<dyn Storage>> {
-        Ok(Arc::new(FailingFile(self.0.create(name, size)?, Arc::clone(&self.1))))
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.0.remove(name)
-    }
-}
-
-impl Storage for FailingFile {
-    fn size(&self) -> io::Result<u64> {
-        self.0.size()
-    }
-
-    fn read(&self, parts: &mut [IoSliceMut<'_>], offset: u64) -> io::Result<()> {
-        self.0.read(parts, offset)
-    }
-
-    fn read_now(&self, parts: &mut [IoSliceMut<'_>], offset: u64) -> bool {
-        self.0.read_now(parts, offset)
-    }
-
-    fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        if self.1.load(Ordering::Relaxed) {
-            self.0.write(&bytes[..bytes.len() / 128 * 64], offset)?;
+impl Hook for Failing {
+    fn write(&self, file: &dyn Storage, bytes: &[u8], offset: u64) -> io::Result<()> {
+        if self.0.load(Ordering::Relaxed) {
+            file.write(&bytes[..bytes.len() / 128 * 64], offset)?;
             return Err(io::ErrorKind::StorageFull.into());
         }
-        self.0.write(bytes, offset)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.0.sync()
+        file.write(bytes, offset)
     }
 }
 
@@ -253,7 +210,7 @@ impl Storage for FailingFile {
 async fn a_purge_that_cannot_be_written_is_none_and_spoils_no_later_one() {
     let rig = Rig::new();
     let fails = Arc::new(AtomicBool::new(false));
-    let (purges, spawner) = rig.open(Arc::new(Failing(Arc::clone(&fails))), None).await;
+    let (purges, spawner) = rig.open(Hooked::new(Failing(Arc::clone(&fails))), None).await;
     let life = Life { purges, spawner };
     life.purges.issue(Mode::Hard, &[tag("red")]).await.unwrap();
     fails.store(true, Ordering::Relaxed);

@@ -114,16 +114,7 @@ pub(super) async fn look(node: &Node, routed: &Routed, here: &Explanation) -> Op
 }
 
 async fn ask_directory(mesh: &Mesh, routed: &Routed) -> (&'static str, Vec<String>) {
-    let query = Query {
-        object: routed.object,
-        variant: NO_VARIANT,
-        vary_known: false,
-        held: false,
-        lease_wanted: false,
-        avoid: Vec::new(),
-        purged: 0,
-        overtaken: None,
-    };
+    let query = Query::look(routed.object, NO_VARIANT);
     match mesh.resolve(query).await {
         Answer::Holders(places) => ("holders", places.iter().map(|place| mesh.name_of(place.node)).collect()),
         Answer::Alone(rest) if rest > Duration::ZERO => ("uncacheable", Vec::new()),

@@ -29,6 +29,22 @@ pub struct Query {
     pub overtaken: Option<Token>,
 }
 
+impl Query {
+    /// Who has or fetches the object; nothing changes by it.
+    pub fn look(object: ObjectId, variant: VariantId) -> Self {
+        Self {
+            object,
+            variant,
+            vary_known: false,
+            held: false,
+            lease_wanted: false,
+            avoid: Vec::new(),
+            purged: 0,
+            overtaken: None,
+        }
+    }
+}
+
 /// Holders of what a purge selects that are asked at most.
 pub const PURGED_MAX: u32 = 2;
 

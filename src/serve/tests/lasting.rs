@@ -4,16 +4,12 @@
 use super::races::{Trial, page, seeds, trials};
 use super::stage::*;
 use crate::proto::purge::Mode;
-use crate::store::disk::{Folder, Storage};
-use crate::store::{Device, FileDevice};
+use crate::store::disk::hooked::{Hook, Hooked};
 use crate::task::Spawner;
 use futures_util::future::join_all;
 use http::Method;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use std::io::{self, IoSliceMut};
-use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -29,55 +25,12 @@ const LIFE: Duration = Duration::from_secs(5);
 const STOP: Duration = Duration::from_secs(10);
 
 /// Files that are never read at once, so that every read of them is in flight for a while.
+#[derive(Clone)]
 struct Unhurried;
 
-struct UnhurriedFolder(Box<dyn Folder>);
-
-struct UnhurriedStorage(Arc<dyn Storage>);
-
-impl Device for Unhurried {
-    fn open_folder(&self, path: &Path) -> io::Result<Box<dyn Folder>> {
-        Ok(Box::new(UnhurriedFolder(FileDevice.open_folder(path)?)))
-    }
-}
-
-impl Folder for UnhurriedFolder {
-    fn names(&self) -> io::Result<Vec<String>> {
-        self.0.names()
-    }
-
-    fn open(&self, name: &str) -> io::Result<Arc<dyn Storage>> {
-        Ok(Arc::new(UnhurriedStorage(self.0.open(name)?)))
-    }
-
-    fn create(&self, name: &str, size: u64) -> io::Result<Arc<dyn Storage>> {
-        Ok(Arc::new(UnhurriedStorage(self.0.create(name, size)?)))
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.0.remove(name)
-    }
-}
-
-impl Storage for UnhurriedStorage {
-    fn size(&self) -> io::Result<u64> {
-        self.0.size()
-    }
-
-    fn read(&self, parts: &mut [IoSliceMut<'_>], offset: u64) -> io::Result<()> {
-        self.0.read(parts, offset)
-    }
-
-    fn read_now(&self, _parts: &mut [IoSliceMut<'_>], _offset: u64) -> bool {
+impl Hook for Unhurried {
+    fn reads_now(&self) -> bool {
         false
-    }
-
-    fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write(bytes, offset)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.0.sync()
     }
 }
 
@@ -120,7 +73,7 @@ async fn run(first: u64) {
         let spawner = Spawner::current().child();
         let making = Making {
             memory: if random.random_bool(0.5) { 1 << 20 } else { 64 << 20 },
-            disk: Some((folder.path(), Arc::new(Unhurried))),
+            disk: Some((folder.path(), Hooked::new(Unhurried))),
             spawner: spawner.clone(),
             at: LIFE * life,
             ..Making::plain()

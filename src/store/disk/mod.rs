@@ -8,6 +8,8 @@
 //! What a record means, and which are still needed, the [`Owner`] knows.
 
 mod device;
+#[cfg(test)]
+pub(crate) mod hooked;
 mod queue;
 mod reader;
 mod reclaim;

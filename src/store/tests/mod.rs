@@ -1,6 +1,6 @@
 //! The store as `serve` sees it.
 
-mod gated_device;
+mod gate;
 mod memory;
 mod model;
 mod on_disk;

@@ -1,7 +1,8 @@
 //! The store with a disk: restarts, damage, reuse, and writes that take long.
 
-use super::gated_device::{Gate, GatedDevice};
+use super::gate::Gate;
 use super::*;
+use crate::store::disk::hooked::Hooked;
 use crate::store::index::Probe;
 
 const DISK: u64 = 64 * MIB;
@@ -160,7 +161,7 @@ async fn damage_is_a_miss_and_forgotten() {
 async fn what_memory_refused_is_readable_while_it_waits_for_the_disk() {
     let folder = folder();
     let gate = Gate::default();
-    let device = Arc::new(GatedDevice(gate.clone()));
+    let device = Hooked::new(gate.clone());
     let store = open_on(with_disk(0, &folder, DISK), device).await;
     gate.close();
     for length in [10, MIB] {
@@ -186,7 +187,7 @@ async fn what_memory_refused_is_readable_while_it_waits_for_the_disk() {
 async fn a_head_refreshed_before_it_was_written_is_there_after_a_restart() {
     let folder = folder();
     let gate = Gate::default();
-    let device = Arc::new(GatedDevice(gate.clone()));
+    let device = Hooked::new(gate.clone());
     let store = open_on(with_disk(0, &folder, DISK), device).await;
     gate.close();
     let mut filling = store.begin(draft("/a", 1));
@@ -215,7 +216,7 @@ async fn a_head_refreshed_before_it_was_written_is_there_after_a_restart() {
 async fn an_invalidation_waits_for_its_record_behind_those_of_the_object() {
     let folder = folder();
     let gate = Gate::default();
-    let device = Arc::new(GatedDevice(gate.clone()));
+    let device = Hooked::new(gate.clone());
     let store = open_on(with_disk(0, &folder, DISK), device).await;
     gate.close();
     put(&store, "/a", 1, 10).await;
@@ -235,7 +236,7 @@ async fn an_invalidation_waits_for_its_record_behind_those_of_the_object() {
 async fn an_invalidation_whose_caller_left_is_written_all_the_same() {
     let folder = folder();
     let gate = Gate::default();
-    let device = Arc::new(GatedDevice(gate.clone()));
+    let device = Hooked::new(gate.clone());
     let store = open_on(with_disk(0, &folder, DISK), device).await;
     put(&store, "/a", 1, 10).await;
     written(&store).await;
