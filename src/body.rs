@@ -5,7 +5,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 /// Why a body ended early. The response in progress is cut; nothing of it is kept.
@@ -112,6 +112,7 @@ pub struct UploadState(Arc<Shared>);
 #[derive(Default)]
 struct Shared {
     fault: AtomicU8,
+    answered: AtomicBool,
     received: AtomicU64,
 }
 
@@ -124,10 +125,17 @@ pub enum UploadFault {
     Stalled,
     /// Ended early or broke the protocol.
     Broken,
+    /// Sent, but too slowly.
+    Slow,
 }
 
-const FAULTS: [Option<UploadFault>; 4] =
-    [None, Some(UploadFault::TooLarge), Some(UploadFault::Stalled), Some(UploadFault::Broken)];
+const FAULTS: [Option<UploadFault>; 5] = [
+    None,
+    Some(UploadFault::TooLarge),
+    Some(UploadFault::Stalled),
+    Some(UploadFault::Broken),
+    Some(UploadFault::Slow),
+];
 
 impl UploadState {
     /// The client's fault, if there was one.
@@ -138,6 +146,16 @@ impl UploadState {
     /// Body bytes received.
     pub fn received(&self) -> u64 {
         self.0.received.load(Ordering::Relaxed)
+    }
+
+    /// Whether the request has a response by now.
+    pub fn is_answered(&self) -> bool {
+        self.0.answered.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the request has a response.
+    pub fn answered(&self) {
+        self.0.answered.store(true, Ordering::Relaxed);
     }
 
     /// Notes the client's fault.

@@ -10,6 +10,7 @@
 //! (`proto::semantics`), hop-by-hop fields, I/O. A [`Router`] is immutable; a reload makes a new one.
 
 mod forward;
+mod forwarded;
 mod path;
 mod select;
 

@@ -34,11 +34,15 @@ mod orders;
 mod passing;
 #[path = "stories/personal.rs"]
 mod personal;
+#[path = "stories/proxied.rs"]
+mod proxied;
 #[path = "stories/purging.rs"]
 mod purging;
 #[path = "stories/reference.rs"]
 mod reference;
 #[path = "stories/secure.rs"]
 mod secure;
+#[path = "stories/slow.rs"]
+mod slow;
 #[path = "stories/watching.rs"]
 mod watching;

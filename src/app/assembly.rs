@@ -189,7 +189,7 @@ impl Assembly {
             drain: CancellationToken::new(),
             log,
             loaded: Mutex::new(Arc::new(loaded)),
-            gate: Arc::new(Gate::default()),
+            gate: Gate::new(clock),
             origins,
             uploads,
             access,
@@ -239,7 +239,8 @@ impl Assembly {
                     Some(at) => self.net.listen_beside(*at),
                     None => self.net.listen(at),
                 };
-                Ok(Door { listener: listener.map_err(|error| BuildError::Listen { at, error })?, tls })
+                let listener = listener.map_err(|error| BuildError::Listen { at, error })?;
+                Ok(Door { listener, tls, proxied: config.listen.proxy_protocol.contains(&at) })
             })
             .collect()
     }
@@ -327,7 +328,11 @@ fn store_config(config: &Config) -> StoreConfig {
 
 /// The sections whose changes need a new process.
 fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
-    let listen = (&old.listen.http, &old.listen.https) != (&new.listen.http, &new.listen.https);
+    let addresses = |config: &Config| {
+        let listen = &config.listen;
+        (listen.http.clone(), listen.https.clone(), listen.proxy_protocol.clone())
+    };
+    let listen = addresses(old) != addresses(new);
     let admin = |config: &Config| config.admin.as_ref().map(|admin| (admin.listen, admin.token_file.clone()));
     let changed: [_; RESTART.len()] = [
         ("node.name", old.node.name != new.node.name),

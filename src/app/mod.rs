@@ -4,6 +4,7 @@
 //! in one process and on one runtime; [`run`] puts one on the threads of this process.
 
 mod assembly;
+mod capacity;
 mod hooks;
 mod process;
 mod reload;

@@ -1,6 +1,7 @@
 //! One node on the threads of this process: workers, signals, and the end.
 
 use super::assembly::{Assembly, BuildError, Surroundings};
+use super::capacity;
 use super::hooks;
 use super::reload::{self, Reloader};
 use super::service::ServiceManager;
@@ -44,7 +45,8 @@ pub fn run(sources: Sources) -> anyhow::Result<ExitCode> {
     let content = reload::content_of(&sources);
     let loaded = config::load(&sources)?;
     let log = logging::init(&loaded.config.log.filter, loaded.config.log.json)?;
-    raise_descriptor_limit();
+    capacity::raise_descriptor_limit();
+    capacity::check(&loaded.config);
     if loaded.config.cache.memory < HUGE_PAGES_FROM {
         avoid_huge_pages();
     }
@@ -301,16 +303,6 @@ async fn told_again() {
         _ = signals.terminate.recv() => {}
         _ = signals.interrupt.recv() => {}
         _ = signals.quit.recv() => {}
-    }
-}
-
-/// Takes as many descriptors as the system allows; fewer than wanted is no reason not to start.
-fn raise_descriptor_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!(%error, current = ?limit.current, "the limit of open descriptors was not raised");
     }
 }
 

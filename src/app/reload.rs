@@ -2,6 +2,7 @@
 //! at a time, so that the latest file is the one in force at the end.
 
 use super::assembly::Assembly;
+use super::capacity;
 use super::service::ServiceManager;
 use crate::clock::Clock;
 use crate::config::{self, Sources};
@@ -66,6 +67,9 @@ impl Reloader {
         last.content = content_of(&self.sources);
         let applied = self.assembly.reload(config::load(&self.sources));
         last.failed = applied.is_err().then(|| self.clock().mono());
+        if applied.is_ok() {
+            capacity::check(&self.assembly.config());
+        }
         self.manager.ready(&match &applied {
             Ok(_) => "the configuration was reloaded".to_owned(),
             Err(error) => format!("the configuration was not reloaded, the old one stays in force: {error}"),

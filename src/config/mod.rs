@@ -79,7 +79,7 @@ pub struct Machine {
     pub hostname: String,
     /// Cores that this process may use.
     pub cores: usize,
-    /// Open files that this process may have.
+    /// Open files that a node in this process may have.
     pub descriptors: u64,
 }
 
@@ -101,8 +101,9 @@ impl Machine {
         Self {
             hostname,
             cores: std::thread::available_parallelism().map_or(fallback.cores, usize::from),
+            // A node takes all that it may have when it starts.
             descriptors: rustix::process::getrlimit(rustix::process::Resource::Nofile)
-                .current
+                .maximum
                 .unwrap_or(u64::MAX),
         }
     }

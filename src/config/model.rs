@@ -5,7 +5,7 @@ use crate::proto::allowance::Rate;
 use crate::proto::semantics::CachePolicy;
 use crate::proto::swarm::Roles;
 use ipnet::IpNet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub struct Config {
     pub cache: Cache,
     /// Limits on clients.
     pub limits: Limits,
-    /// Networks whose forwarding fields (`X-Forwarded-*`, `Forwarded`) are believed.
+    /// Networks whose forwarding fields (`X-Forwarded-*`, `Forwarded`) and PROXY headers are believed.
     pub trusted: Vec<IpNet>,
     /// Where metrics and probes are served; `None` is nowhere.
     pub metrics: Option<SocketAddr>,
@@ -35,6 +35,14 @@ pub struct Config {
     pub purge: Purging,
     /// Logs.
     pub log: Log,
+}
+
+impl Config {
+    /// Whether `address` is in a network that is believed. An IPv4 address is one however it is written.
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.trusted.iter().any(|network| network.contains(&address))
+    }
 }
 
 /// Identity of the node.
@@ -61,6 +69,8 @@ pub struct Listen {
     pub http: Vec<SocketAddr>,
     /// HTTPS addresses.
     pub https: Vec<SocketAddr>,
+    /// Those of both to which proxies connect that tell the client's address first (PROXY protocol).
+    pub proxy_protocol: Vec<SocketAddr>,
     /// Certificate for HTTPS clients whose name no site's certificate is for.
     pub tls: Option<CertificateFiles>,
 }
@@ -225,6 +235,10 @@ pub struct Limits {
     pub keepalive_timeout: Duration,
     /// Longest silence while a client sends a body or takes a response.
     pub idle_timeout: Duration,
+    /// Bytes per second of a request body, at least, in the mean over `idle_timeout` of waiting for it; 0 is any.
+    pub body_rate: u64,
+    /// Bytes per second of a response that its client takes, at least, likewise; 0 is any.
+    pub response_rate: u64,
     /// Bytes of a request head.
     pub header_bytes: usize,
     /// Fields of a request head.
@@ -239,7 +253,8 @@ pub struct Limits {
     pub connection_age: Duration,
     /// Client connections over all listeners.
     pub connections: usize,
-    /// Client connections from one address, enforced while more than half of `connections` are open.
+    /// Client connections from one address (IPv6: one /64), enforced while more than half of `connections` are open,
+    /// on all but trusted networks.
     pub connections_per_ip: usize,
     /// Concurrent streams of an HTTP/2 connection.
     pub http2_streams: u32,

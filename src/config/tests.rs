@@ -546,6 +546,25 @@ fn the_examples_load() {
     toml(COMMENTED).loaded();
 }
 
+#[test]
+fn proxies_are_listened_for_where_clients_are_and_only_if_some_are_believed() {
+    let site = "[[site]]\nhosts = [\"*\"]\norigins = [\"http://127.0.0.1:1\"]\n";
+    let listen = |trusted: &str, proxied: &str| {
+        let listen = "http = [\"127.0.0.1:80\"]\n";
+        toml(&format!(
+            "trusted_networks = [{trusted}]\n[listen]\n{listen}proxy_protocol = [\"{proxied}\"]\n{site}"
+        ))
+    };
+    let loaded = listen("\"10.0.0.0/8\"", "127.0.0.1:80").loaded();
+    assert_eq!(loaded.config.listen.proxy_protocol, loaded.config.listen.http);
+    listen("\"10.0.0.0/8\"", "127.0.0.1:81").check_mistakes(&[
+        "F:4:19: listen.proxy_protocol[0]: expected an address that is in listen.http or listen.https",
+    ]);
+    listen("", "127.0.0.1:80").check_mistakes(&[
+        "F:4:1: listen.proxy_protocol: no proxy would be believed, and every connection closed: name the proxies in trusted_networks",
+    ]);
+}
+
 /// The commented example with every key in force.
 fn uncommented() -> String {
     let is_key = |line: &&str| {

@@ -4,7 +4,7 @@ use super::gate::Entered;
 use super::record::{ClientBody, Record};
 use super::upload::Upload;
 use super::watch::{Expired, Watch, Watched, Wire};
-use super::{Front, h1, h2};
+use super::{Front, h1, h2, proxied};
 use crate::body::Body;
 use crate::config::model::Limits;
 use crate::net::Stream;
@@ -33,21 +33,31 @@ pub(super) struct Accepted {
     pub(super) from: SocketAddr,
     pub(super) tls: Option<Arc<rustls::ServerConfig>>,
     pub(super) kind: ListenerKind,
+    /// Whether the client's address is told ahead of all else.
+    pub(super) proxied: bool,
     pub(super) entered: Entered,
 }
 
 /// Serves a connection to its end.
 pub(super) async fn serve(front: Arc<Front>, accepted: Accepted) {
-    let Accepted { stream, from, tls, kind, entered } = accepted;
+    let Accepted { mut stream, mut from, tls, kind, proxied, mut entered } = accepted;
     let open = enter(front.worker.node.metrics.node.connections_open.of(kind));
     let limits = front.worker.node.snapshot.load().config.limits.clone();
+    if proxied {
+        let told = proxied::client(&front, &limits, &mut stream, from, entered).await;
+        let Some(client) = told else { return };
+        (from, entered) = client;
+    }
     let mut client = Client { from, scheme: kind.into(), tls_name: None };
     let wire = match tls {
         None => Some((Wire::Plain(stream), None)),
-        Some(config) => handshake(&front, &limits, stream, config, &mut client).await,
+        Some(config) => {
+            let handshake = handshake(&front, &limits, stream, config, &mut client);
+            entered.unless_told(handshake).await.flatten()
+        }
     };
     if let Some((wire, tls_version)) = wire {
-        let watch = Watch::new(front.worker.node.clock);
+        let watch = Watch::new(front.worker.node.clock, entered.seat(), &limits);
         let serving = OnceLock::new();
         let connection =
             Connection { front: Arc::clone(&front), watch, limits, client, tls_version, serving };
@@ -148,6 +158,9 @@ impl Connection {
     }
 
     fn note(&self, expired: Expired) {
+        if let Some(slowness) = expired.slowness() {
+            self.front.worker.node.metrics.node.slow_clients.of(slowness).inc();
+        }
         tracing::debug!(from = %self.client.from, ?expired, "connection closed");
     }
 
@@ -162,7 +175,7 @@ impl Connection {
             enter(self.front.worker.node.metrics.node.connections_serving.of(version))
         });
         let (head, body) = request.into_parts();
-        let (body, upload) = Upload::body(body, self.limits.body_bytes, self.limits.idle_timeout);
+        let (body, upload) = Upload::body(body, &self.limits);
         let mut request = Request::from_parts(head, body);
         if !matches!(request.body(), Body::Empty) {
             request.extensions_mut().insert(upload.clone());
@@ -171,6 +184,9 @@ impl Connection {
         let record = Record::begin(&self.front, &self.watch, &request, from, upload, now);
         let answer = self.front.worker.handle(request, &self.client, now).await;
         let mut response = record.respond(answer);
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            self.watch.is_tunnel();
+        }
         // Said, so that the client does not send into a connection that is being closed.
         let is_last = is_last || self.front.drain.is_cancelled();
         if is_last && !multiplexed && response.status() != StatusCode::SWITCHING_PROTOCOLS {

@@ -1,8 +1,8 @@
 //! Clients that speak HTTP/2.
 
+use super::Front;
 use super::conn::{Connection, Io};
-use super::taking;
-use crate::task::Spawner;
+use super::taking::{self, Patience};
 use hyper::server::conn::http2::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -24,8 +24,10 @@ const SEND_BUFFER: usize = 256 << 10;
 /// Serves a connection to its end.
 pub(super) async fn serve(connection: Arc<Connection>, io: Io) {
     let limits = &connection.limits;
-    let mut builder =
-        Builder::new(Tasks { spawner: connection.front.worker.spawner.clone(), idle: limits.idle_timeout });
+    let mut builder = Builder::new(Tasks {
+        front: Arc::clone(&connection.front),
+        patience: Patience { idle: limits.idle_timeout, rate: limits.response_rate },
+    });
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.http2_streams)
@@ -49,13 +51,14 @@ pub(super) async fn serve(connection: Arc<Connection>, io: Io) {
 /// Runs the streams of a connection as tasks of the worker.
 #[derive(Clone)]
 struct Tasks {
-    spawner: Spawner,
-    /// How long a stream's client may take nothing.
-    idle: Duration,
+    front: Arc<Front>,
+    patience: Patience,
 }
 
 impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Tasks {
     fn execute(&self, future: F) {
-        self.spawner.spawn(taking::guarded(future, self.idle));
+        let front = Arc::clone(&self.front);
+        let given_up = move |slowness| front.worker.node.metrics.node.slow_clients.of(slowness).inc();
+        self.front.worker.spawner.spawn(taking::guarded(future, self.patience, given_up));
     }
 }

@@ -7,6 +7,8 @@ mod conn;
 mod gate;
 mod h1;
 mod h2;
+mod pace;
+mod proxied;
 mod record;
 mod respond;
 mod taking;
@@ -15,12 +17,14 @@ mod watch;
 
 pub use gate::Gate;
 
+use gate::{Admitted, Caps, Entered};
+
 use crate::net::{Listener, Stream};
 use crate::proto::key::Scheme;
 use crate::serve::Worker;
 use crate::task::Spawner;
-use crate::telemetry::{AccessLog, ListenerKind, RequestIds, Shed};
-use std::net::SocketAddr;
+use crate::telemetry::{AccessLog, ListenerKind, RequestIds, Shed, ShedWhat};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -50,6 +54,8 @@ pub struct Door {
     pub listener: Listener,
     /// TLS settings, if clients speak TLS here.
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Whether connections come from a proxy that tells the client's address ahead of them (PROXY protocol).
+    pub proxied: bool,
 }
 
 /// Accepts connections until the drain begins, then closes the listener. Those that the system has accepted by then are
@@ -62,7 +68,7 @@ pub async fn accept(front: Arc<Front>, mut door: Door) {
             accepted = door.listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, from)) => admit(&front, door.tls.clone(), stream, from),
+            Ok((stream, from)) => admit(&front, (door.tls.clone(), door.proxied), stream, from),
             Err(error) => {
                 metrics.node.accept_errors.inc();
                 tracing::debug!(%error, "accept");
@@ -71,22 +77,46 @@ pub async fn accept(front: Arc<Front>, mut door: Door) {
         }
     }
     for (stream, from) in door.listener.close() {
-        admit(&front, door.tls.clone(), stream, from);
+        admit(&front, (door.tls.clone(), door.proxied), stream, from);
     }
 }
 
-/// Serves a connection, unless too many are open.
-fn admit(front: &Arc<Front>, tls: Option<Arc<rustls::ServerConfig>>, stream: Stream, from: SocketAddr) {
+/// Serves a connection, unless too many are open and nobody gives way.
+fn admit(
+    front: &Arc<Front>,
+    (tls, proxied): (Option<Arc<rustls::ServerConfig>>, bool),
+    stream: Stream,
+    from: SocketAddr,
+) {
     let kind = if tls.is_some() { ListenerKind::Https } else { ListenerKind::Http };
-    let metrics = &front.worker.node.metrics.node;
-    metrics.connections_accepted.inc();
-    let limits = &front.worker.node.snapshot.load().config.limits;
-    match front.gate.enter(from.ip(), limits.connections, limits.connections_per_ip) {
-        Ok(entered) => {
-            let accepted = conn::Accepted { stream, from, tls, kind, entered };
-            front.connections.spawn_graceful(conn::serve(Arc::clone(front), accepted));
-        }
-        Err(limit) => metrics.connections_shed.of(limit).inc(),
+    front.worker.node.metrics.node.connections_accepted.inc();
+    // The connections of a proxy are counted by its clients, when they are known.
+    let caps = front.caps((!proxied).then_some(from.ip()));
+    let Some(entered) = front.admitted(front.gate.enter(from.ip(), caps)) else { return };
+    let accepted = conn::Accepted { stream, from, tls, kind, proxied, entered };
+    front.connections.spawn_graceful(conn::serve(Arc::clone(front), accepted));
+}
+
+impl Front {
+    /// The limits for a connection of `client`; `None` for one whose client is not known yet. Proxies and load
+    /// balancers that are trusted stand for many clients each, and have no limit of their own.
+    fn caps(&self, client: Option<IpAddr>) -> Caps {
+        let snapshot = self.worker.node.snapshot.load();
+        let limits = &snapshot.config.limits;
+        let is_limited = client.is_some_and(|client| !snapshot.config.trusts(client));
+        Caps { total: limits.connections, per_address: is_limited.then_some(limits.connections_per_ip) }
+    }
+
+    /// Counts what became of a connection at the gate.
+    fn admitted(&self, admitted: Result<Admitted, Limit>) -> Option<Entered> {
+        let shed = &self.worker.node.metrics.node.connections_shed;
+        let (limit, what) = match &admitted {
+            Ok(Admitted { instead_of: Some(displaced), .. }) => *displaced,
+            Ok(Admitted { instead_of: None, .. }) => return Some(admitted.ok()?.entered),
+            Err(limit) => (*limit, ShedWhat::New),
+        };
+        shed.of(limit).of(what).inc();
+        Some(admitted.ok()?.entered)
     }
 }
 
@@ -99,5 +129,5 @@ impl From<ListenerKind> for Scheme {
     }
 }
 
-/// Which limit refuses a connection.
+/// By which limit a connection is shed.
 pub(crate) type Limit = Shed;

@@ -5,12 +5,12 @@ use super::Front;
 use super::respond;
 use super::taking::Turn;
 use super::watch::Watch;
-use crate::body::{Body, BodyError, UploadState};
+use crate::body::{Body, BodyError, UploadFault, UploadState};
 use crate::proto::time::Now;
 use crate::proto::verdict::Verdict;
 use crate::serve::{Answer, Failure, Notes};
 use crate::telemetry::access::Termination;
-use crate::telemetry::{AccessRecord, RequestId, SiteMetrics};
+use crate::telemetry::{AccessRecord, RequestId, SiteMetrics, Slowness};
 use bytes::Bytes;
 use http::header::{HOST, REFERER, USER_AGENT};
 use http::{HeaderValue, Method, Request, StatusCode, Uri, Version};
@@ -94,12 +94,19 @@ impl Record {
     /// The response to send, whose body ends the record.
     pub(super) fn respond(mut self, answer: Answer) -> http::Response<ClientBody> {
         let Answer { outcome, verdict, metrics, notes } = answer;
+        self.upload.answered();
         let node = &self.front.worker.node;
         let mut detail = None;
         let response = outcome.unwrap_or_else(|failure| {
             detail = Some(respond::status(&failure).1);
-            if let Failure::Refused(refusal) = &failure {
-                node.metrics.node.requests_refused.inc(*refusal as usize);
+            match &failure {
+                Failure::Refused(refusal) => node.metrics.node.requests_refused.inc(*refusal as usize),
+                Failure::Upload(fault) => {
+                    if let Some(slowness) = slowness(*fault) {
+                        node.metrics.node.slow_clients.of(slowness).inc();
+                    }
+                }
+                _ => {}
             }
             respond::failure(&failure, &node.snapshot.load().config.node.name, self.id, self.version)
         });
@@ -124,7 +131,7 @@ impl ClientBody {
     fn new(body: Body, record: Record) -> Self {
         let turn = if matches!(body, Body::Empty) { None } else { Turn::of_this_stream() };
         if let Some(turn) = &turn {
-            turn.is_the_clients();
+            turn.is_the_clients(0);
         }
         Self { body, record, turn }
     }
@@ -140,13 +147,20 @@ impl HttpBody for ClientBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.body).poll_frame(cx);
-        if let Some(turn) = &this.turn {
-            if polled.is_pending() { turn.is_ours() } else { turn.is_the_clients() }
+        if let Some(turn) = &this.turn
+            && polled.is_pending()
+        {
+            turn.is_ours();
         }
         let frame = ready!(polled);
+        let length =
+            frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map_or(0, Bytes::len) as u64;
+        if let Some(turn) = &this.turn {
+            turn.is_the_clients(length);
+        }
         match &frame {
-            Some(Ok(frame)) => {
-                this.record.bytes_out += frame.data_ref().map_or(0, Bytes::len) as u64;
+            Some(Ok(_)) => {
+                this.record.bytes_out += length;
                 if this.body.is_end_stream() {
                     this.record.termination = Termination::Complete;
                 }
@@ -163,6 +177,26 @@ impl HttpBody for ClientBody {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+impl Drop for ClientBody {
+    fn drop(&mut self) {
+        if self.record.termination != Termination::ClientGone {
+            return;
+        }
+        if self.turn.as_ref().is_some_and(|turn| turn.given_up()) || self.record.watch.is_too_slow() {
+            self.record.termination = Termination::ClientTimeout;
+        }
+    }
+}
+
+/// In what the client was too slow, if its fault is that.
+const fn slowness(fault: UploadFault) -> Option<Slowness> {
+    match fault {
+        UploadFault::Stalled => Some(Slowness::BodyStalled),
+        UploadFault::Slow => Some(Slowness::BodySlow),
+        UploadFault::TooLarge | UploadFault::Broken => None,
     }
 }
 

@@ -19,6 +19,7 @@ pub(super) fn status(failure: &Failure) -> (StatusCode, &'static str) {
         Failure::Origin(error) => (StatusCode::BAD_GATEWAY, error.as_str()),
         Failure::Upload(UploadFault::TooLarge) => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
         Failure::Upload(UploadFault::Stalled) => (StatusCode::REQUEST_TIMEOUT, "body_stalled"),
+        Failure::Upload(UploadFault::Slow) => (StatusCode::REQUEST_TIMEOUT, "body_too_slow"),
         Failure::Upload(UploadFault::Broken) => (StatusCode::BAD_REQUEST, "body_broken"),
         Failure::Abandoned => (StatusCode::SERVICE_UNAVAILABLE, "abandoned"),
     }

@@ -2,14 +2,20 @@
 //!
 //! ```text
 //! waiting ── first byte ──> head ── head complete ──> busy ── last response done ──> waiting
-//! keepalive_timeout         header_timeout            idle_timeout while nothing can be written
+//! keepalive_timeout         header_timeout            idle_timeout while nothing can be written,
+//!                                                     response_rate over all such times
 //! ```
 //! The stream notes reads and stalled writes, the service notes requests; one timer per connection
 //! looks at the notes when the earliest limit could have passed, so a request arms no timer. Limits
-//! are absolute: a client that sends its head byte by byte gains nothing.
+//! are absolute: a client that sends its head byte by byte gains nothing. A client is waited for only
+//! while a write waits for it, so a response that has nothing to say for hours offends no limit.
 
+use super::gate::Seat;
+use super::pace::Pace;
+use crate::clock::Clock;
 use crate::config::model::Limits;
 use crate::net::Stream;
+use crate::telemetry::Slowness;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::io::{self, IoSlice};
@@ -19,8 +25,6 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
-
-use crate::clock::Clock;
 
 /// In a drain: how long a connection over HTTP/1.1 without a request is kept. A request that was sent before its client
 /// could know of the drain is answered, with `Connection: close`, instead of running into a closed connection
@@ -36,12 +40,29 @@ pub(super) enum Expired {
     Head,
     /// The client took nothing of its response for too long.
     Stalled,
+    /// The client took its response too slowly.
+    Slow,
+    /// Another connection took its place while it waited.
+    Shed,
+}
+
+impl Expired {
+    /// In what the client was too slow, if it was.
+    pub(super) const fn slowness(self) -> Option<Slowness> {
+        match self {
+            Self::Head => Some(Slowness::Head),
+            Self::Stalled => Some(Slowness::ResponseStalled),
+            Self::Slow => Some(Slowness::ResponseSlow),
+            Self::Idle | Self::Shed => None,
+        }
+    }
 }
 
 /// Notes on one connection, shared by its stream, its service and its timer.
 pub(super) struct Watch {
     clock: Clock,
     started: Instant,
+    seat: Arc<Seat>,
     state: Mutex<State>,
     /// Told when the connection should close after its current requests.
     close: Notify,
@@ -56,11 +77,15 @@ struct State {
     /// Whether the client ever sent a byte.
     spoke: bool,
     blocked_since: Option<Instant>,
+    /// How fast the client takes its responses.
+    pace: Pace,
+    /// Why the connection is being closed.
+    expired: Option<Expired>,
 }
 
 impl Watch {
     /// Watches a connection that begins now; its first head is due at once.
-    pub(super) fn new(clock: Clock) -> Arc<Self> {
+    pub(super) fn new(clock: Clock, seat: Arc<Seat>, limits: &Limits) -> Arc<Self> {
         let now = clock.mono();
         let state = State {
             in_progress: 0,
@@ -70,8 +95,10 @@ impl Watch {
             head_begun: true,
             spoke: false,
             blocked_since: None,
+            pace: Pace::new(limits.response_rate, limits.idle_timeout),
+            expired: None,
         };
-        Arc::new(Self { clock, started: now, state: Mutex::new(state), close: Notify::new() })
+        Arc::new(Self { clock, started: now, seat, state: Mutex::new(state), close: Notify::new() })
     }
 
     /// A request head is complete. Whether it is the last that this connection serves, for its number, for the
@@ -84,6 +111,9 @@ impl Watch {
         limits: &Limits,
     ) -> bool {
         let mut state = self.state.lock();
+        if state.in_progress == 0 {
+            self.seat.begins();
+        }
         state.in_progress += 1;
         state.requests += 1;
         state.multiplexed = multiplexed;
@@ -102,6 +132,19 @@ impl Watch {
         let mut state = self.state.lock();
         state.in_progress -= 1;
         state.since = now;
+        if state.in_progress == 0 {
+            self.seat.ends(now);
+        }
+    }
+
+    /// The connection is no HTTP any more, and is not looked at further. It keeps its place.
+    pub(super) fn is_tunnel(&self) {
+        self.seat.is_tunnel();
+    }
+
+    /// Whether the connection was closed because the client was too slow.
+    pub(super) fn is_too_slow(&self) -> bool {
+        self.state.lock().expired.is_some_and(|expired| expired.slowness().is_some())
     }
 
     /// Resolves when the connection should close after its current requests.
@@ -131,19 +174,38 @@ impl Watch {
         (!left.is_zero()).then_some(left)
     }
 
-    /// Resolves when a limit has passed.
+    /// Resolves when a limit has passed, or another connection has taken the place of this one.
     pub(super) async fn expired(&self, limits: &Limits) -> Expired {
-        loop {
+        let expired = loop {
             match self.next_limit(limits) {
-                Err(expired) => return expired,
-                Ok(left) => tokio::time::sleep(left).await,
+                Err(expired) => break expired,
+                Ok(left) => tokio::select! {
+                    () = tokio::time::sleep(left) => {}
+                    () = self.seat.told() => if self.gives_way() { break Expired::Shed },
+                },
             }
+        };
+        self.state.lock().expired = Some(expired);
+        expired
+    }
+
+    /// Whether the connection can be closed at once. If a request came just when it was shed, it ends after that.
+    fn gives_way(&self) -> bool {
+        let is_waiting = self.state.lock().in_progress == 0;
+        if !is_waiting {
+            self.close.notify_one();
         }
+        is_waiting
     }
 
     fn next_limit(&self, limits: &Limits) -> Result<Duration, Expired> {
         let now = self.clock.mono();
         let state = self.state.lock();
+        let blocked = state.blocked_since.map(|since| now.saturating_duration_since(since));
+        let waited = blocked.unwrap_or_default();
+        if waited < limits.idle_timeout && state.pace.is_slow_after(waited) {
+            return Err(Expired::Slow);
+        }
         let (limit, since, expired) = match (state.in_progress, state.blocked_since) {
             (_, Some(since)) => (limits.idle_timeout, since, Expired::Stalled),
             (0, None) if state.head_begun => (limits.header_timeout, state.since, Expired::Head),
@@ -152,7 +214,8 @@ impl Watch {
         };
         // What the connection waits for may change meanwhile, and with it the limit; nobody tells the
         // timer, which thus looks again when the shortest of them could have passed.
-        let look = limits.header_timeout.min(limits.keepalive_timeout).min(limits.idle_timeout);
+        let pace = blocked.map_or(limits.idle_timeout, |blocked| state.pace.left_after(blocked));
+        let look = limits.header_timeout.min(limits.keepalive_timeout).min(limits.idle_timeout).min(pace);
         let passed = now.saturating_duration_since(since);
         if passed >= limit { Err(expired) } else { Ok((limit - passed).min(look)) }
     }
@@ -166,11 +229,15 @@ impl Watch {
         }
     }
 
-    fn was_written(&self, blocked: bool) {
+    fn was_written(&self, bytes: usize, blocked: bool) {
         let mut state = self.state.lock();
+        state.pace.moved(bytes as u64);
         match (blocked, state.blocked_since) {
             (true, None) => state.blocked_since = Some(self.clock.mono()),
-            (false, Some(_)) => state.blocked_since = None,
+            (false, Some(since)) => {
+                state.blocked_since = None;
+                state.pace.waited(self.clock.mono().saturating_duration_since(since));
+            }
             _ => {}
         }
     }
@@ -183,12 +250,14 @@ pub(super) struct Watched<S, P> {
     /// Read ahead, and to be read again first.
     ahead: Bytes,
     watch: Arc<Watch>,
+    /// Whether the last flush waits for the client.
+    is_flushing: bool,
     _place: P,
 }
 
 impl<S, P> Watched<S, P> {
     pub(super) const fn new(stream: S, watch: Arc<Watch>, place: P) -> Self {
-        Self { stream, ahead: Bytes::new(), watch, _place: place }
+        Self { stream, ahead: Bytes::new(), watch, is_flushing: false, _place: place }
     }
 
     /// Has bytes that were read be read again, before all that follows.
@@ -218,12 +287,19 @@ impl<S: AsyncWrite + Unpin, P: Unpin> AsyncWrite for Watched<S, P> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.stream).poll_write(cx, buf);
-        this.watch.was_written(polled.is_pending());
+        this.watch.was_written(written(&polled), polled.is_pending());
         polled
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.stream).poll_flush(cx);
+        // TLS keeps records of its own, which wait here.
+        if polled.is_pending() || this.is_flushing {
+            this.is_flushing = polled.is_pending();
+            this.watch.was_written(0, polled.is_pending());
+        }
+        polled
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -237,13 +313,17 @@ impl<S: AsyncWrite + Unpin, P: Unpin> AsyncWrite for Watched<S, P> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
-        this.watch.was_written(polled.is_pending());
+        this.watch.was_written(written(&polled), polled.is_pending());
         polled
     }
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
     }
+}
+
+const fn written(polled: &Poll<io::Result<usize>>) -> usize {
+    if let Poll::Ready(Ok(bytes)) = polled { *bytes } else { 0 }
 }
 
 /// What a connection runs on: TCP, or TLS over it.

@@ -10,6 +10,7 @@ pub mod health;
 pub mod key;
 pub mod object;
 pub mod plan;
+pub mod proxy;
 pub mod purge;
 pub mod relay;
 pub mod scheduler;

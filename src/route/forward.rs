@@ -1,6 +1,7 @@
 //! What the origin is told about the client, and what a client may not tell it: the fields that
 //! are no part of the key must not change the answer (cache poisoning by unkeyed input).
 
+use super::forwarded::{self, Element};
 use super::{CDN_LOOP, Routed, Router};
 use crate::proto::key::Scheme;
 use bytes::Bytes;
@@ -52,6 +53,9 @@ impl Router {
     pub fn forward_headers(&self, routed: &Routed, headers: &mut HeaderMap) {
         let is_trusted = is_trusted(&self.trusted, routed.peer);
         remove_overrides(headers, is_trusted);
+        if is_trusted {
+            self.agree(routed, headers);
+        }
         let host = match &routed.site.origin.host {
             Some(host) => value(host.as_bytes()),
             None => routed.host.clone(),
@@ -64,6 +68,25 @@ impl Router {
         append(headers, FORWARDED, text(forwarded_element(routed)));
         append(headers, VIA, self.me.via(routed.version));
         append(headers, CDN_LOOP, self.me.name.clone());
+    }
+}
+
+impl Router {
+    /// Makes both fields of a trusted peer name the client that is believed. Most proxies know one of them and hand the
+    /// other on as the client wrote it: an origin that reads that one is not to be deceived.
+    fn agree(&self, routed: &Routed, headers: &mut HeaderMap) {
+        let client = routed.client.to_canonical();
+        if headers.contains_key(FORWARDED)
+            && client_by_forwarded(headers, routed.peer, &self.trusted) != client
+        {
+            headers.remove(FORWARDED);
+        }
+        if client == routed.peer.to_canonical() {
+            return;
+        }
+        for (name, member) in [(X_FORWARDED_FOR, client.to_string()), (FORWARDED, for_parameter(client))] {
+            headers.entry(name).or_insert_with(|| text(member));
+        }
     }
 }
 
@@ -99,13 +122,29 @@ pub(super) fn is_trusted(trusted: &[IpNet], address: IpAddr) -> bool {
     trusted.iter().any(|network| network.contains(&address))
 }
 
-/// The client's address as trusted peers tell it: from the right of `X-Forwarded-For`, the first
-/// that is not trusted itself. What cannot be read ends the search, since everything left of it
-/// may be the client's invention.
+/// The client's address as trusted peers tell it, in `X-Forwarded-For` if that is there, else in `Forwarded`: from the
+/// right, the first that is not trusted itself. What cannot be read, or is no address, ends the search, since everything
+/// left of it may be the client's invention.
+///
+/// Members are parted at commas from the right, quoted or not: those that count were appended by trusted proxies, which
+/// quote none, and nothing that a client wrote left of them, such as a quote that never ends, changes how they are read.
 pub(super) fn client_address(headers: &HeaderMap, from: IpAddr, trusted: &[IpNet]) -> IpAddr {
+    if headers.contains_key(X_FORWARDED_FOR) {
+        nearest_client(members(headers, &X_FORWARDED_FOR).rev().map(hop_address), from, trusted)
+    } else {
+        client_by_forwarded(headers, from, trusted)
+    }
+}
+
+fn client_by_forwarded(headers: &HeaderMap, from: IpAddr, trusted: &[IpNet]) -> IpAddr {
+    let hops = members(headers, &FORWARDED).rev().map(|member| forwarded::element(member)?.from);
+    nearest_client(hops, from, trusted)
+}
+
+fn nearest_client(hops: impl Iterator<Item = Option<IpAddr>>, from: IpAddr, trusted: &[IpNet]) -> IpAddr {
     let mut client = from;
-    for hop in members(headers, &X_FORWARDED_FOR).rev().take(FORWARDED_HOPS_MAX) {
-        let Some(address) = hop_address(hop) else { return client };
+    for hop in hops.take(FORWARDED_HOPS_MAX) {
+        let Some(address) = hop else { return client };
         client = address;
         if !is_trusted(trusted, address) {
             return client;
@@ -114,9 +153,14 @@ pub(super) fn client_address(headers: &HeaderMap, from: IpAddr, trusted: &[IpNet
     client
 }
 
-/// The scheme that a trusted peer states; its own statement is the last.
+/// The scheme that a trusted peer states; its own statement is the last. `Forwarded` is asked where it is asked for the
+/// client too.
 pub(super) fn stated_scheme(headers: &HeaderMap) -> Option<Scheme> {
-    let last = headers.get_all(X_FORWARDED_PROTO).iter().next_back()?;
+    let Some(last) = headers.get_all(X_FORWARDED_PROTO).iter().next_back() else {
+        let last =
+            members(headers, &FORWARDED).next_back().filter(|_| !headers.contains_key(X_FORWARDED_FOR));
+        return last.and_then(forwarded::element).and_then(|Element { scheme, .. }| scheme);
+    };
     let stated = last.as_bytes().rsplit(|byte| *byte == b',').next()?.trim_ascii();
     if stated.eq_ignore_ascii_case(b"https") {
         Some(Scheme::Https)
@@ -183,15 +227,20 @@ fn overrides(name: &str) -> bool {
     name.starts_with("x-forwarded-") || OVERRIDES.contains(&name)
 }
 
-/// `for=…;host="…";proto=…` (RFC 7239 §4): an IPv6 address and an authority with a port are
-/// quoted.
-fn forwarded_element(routed: &Routed) -> String {
+/// `for=…` (RFC 7239 §6): an IPv6 address is quoted.
+fn for_parameter(address: IpAddr) -> String {
     let mut element = String::with_capacity(80);
-    let written = match routed.peer.to_canonical() {
+    let written = match address.to_canonical() {
         IpAddr::V4(address) => write!(element, "for={address}"),
         IpAddr::V6(address) => write!(element, "for=\"[{address}]\""),
     };
     written.expect("writing to a string cannot fail");
+    element
+}
+
+/// `for=…;host="…";proto=…` (RFC 7239 §4): an authority, which may have a port, is quoted.
+fn forwarded_element(routed: &Routed) -> String {
+    let mut element = for_parameter(routed.peer);
     for part in [";host=\"", routed.host_str(), "\";proto=", routed.scheme.as_str()] {
         element.push_str(part);
     }

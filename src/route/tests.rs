@@ -463,7 +463,8 @@ fn a_trusted_peer_is_believed_and_appended_to() {
         ("x-forwarded-proto", "https"),
         ("x-forwarded-host", "shop.example"),
         ("x-forwarded-port", "443"),
-        ("forwarded", "for=1.2.3.4, for=10.0.0.1;host=\"shop.example\";proto=https"),
+        // The load balancer does not know this one, so the client may have written it.
+        ("forwarded", "for=203.0.113.9, for=10.0.0.1;host=\"shop.example\";proto=https"),
         ("via", "1.1 lb, 1.1 edge-1"),
         ("cdn-loop", "other; v=1, edge-1"),
     ] {
@@ -490,6 +491,92 @@ fn the_client_is_the_rightmost_address_that_is_not_trusted() {
             .iter()
             .fold(shop("/").from(from), |request, field| request.header("x-forwarded-for", field));
         assert_eq!(request.routed().client.to_string(), client, "{from} {fields:?}");
+    }
+}
+
+#[test]
+fn forwarded_is_read_like_the_other_where_that_is_not_there() {
+    for (fields, client) in [
+        (&["for=198.51.100.7"][..], "198.51.100.7"),
+        (&["for=1.1.1.1, for=198.51.100.7;proto=http"], "198.51.100.7"),
+        (&["for=1.1.1.1", "For=\"[2001:db8::1]:_x\", for=\"10.0.0.3:80\""], "2001:db8::1"),
+        (&["for=10.0.0.4, for=10.0.0.3"], "10.0.0.4"),
+        (&["for=1.1.1.1, for=unknown, for=10.0.0.3"], "10.0.0.3"),
+        (&["for=1.1.1.1, for=_hidden"], "10.0.0.1"),
+        (&["for=1.1.1.1, proto=https"], "10.0.0.1"),
+        (&["for=1.1.1.1,"], "10.0.0.1"),
+        // What a client wrote does not change how what was appended is read.
+        (&["for=\"1.1.1.1, for=198.51.100.7"], "198.51.100.7"),
+        (&["for=\"", "for=198.51.100.7"], "198.51.100.7"),
+        (&["for=1.1.1.1;x=\"a, for=198.51.100.7;y=\"b\""], "198.51.100.7"),
+    ] {
+        let request = fields
+            .iter()
+            .fold(shop("/").from("10.0.0.1"), |request, field| request.header("forwarded", field));
+        assert_eq!(request.routed().client.to_string(), client, "{fields:?}");
+        let stranger = request.clone().from("192.0.2.1");
+        assert_eq!(stranger.routed().client.to_string(), "192.0.2.1", "{fields:?}");
+    }
+}
+
+#[test]
+fn both_fields_name_the_client_that_is_believed() {
+    let own = "for=10.0.0.1;host=\"shop.example\";proto=http";
+    for (xff, forwarded, client, xff_out, forwarded_out) in [
+        (None, None, "10.0.0.1", "10.0.0.1", own.to_owned()),
+        (
+            Some("198.51.100.7"),
+            None,
+            "198.51.100.7",
+            "198.51.100.7, 10.0.0.1",
+            format!("for=198.51.100.7, {own}"),
+        ),
+        (
+            None,
+            Some("for=\"[2001:db8::1]:80\""),
+            "2001:db8::1",
+            "2001:db8::1, 10.0.0.1",
+            format!("for=\"[2001:db8::1]:80\", {own}"),
+        ),
+        (
+            Some("198.51.100.7, 10.0.0.2"),
+            Some("for=\"198.51.100.7:1\", for=10.0.0.2;by=_x"),
+            "198.51.100.7",
+            "198.51.100.7, 10.0.0.2, 10.0.0.1",
+            format!("for=\"198.51.100.7:1\", for=10.0.0.2;by=_x, {own}"),
+        ),
+        (
+            Some("198.51.100.7"),
+            Some("for=203.0.113.66"),
+            "198.51.100.7",
+            "198.51.100.7, 10.0.0.1",
+            format!("for=198.51.100.7, {own}"),
+        ),
+        (Some("unknown"), Some("for=203.0.113.66"), "10.0.0.1", "unknown, 10.0.0.1", own.to_owned()),
+    ] {
+        let mut request = shop("/").from("10.0.0.1");
+        for (name, value) in [("x-forwarded-for", xff), ("forwarded", forwarded)] {
+            request = value.into_iter().fold(request, |request, value| request.header(name, value));
+        }
+        assert_eq!(request.routed().client.to_string(), client, "{xff:?} {forwarded:?}");
+        let headers = request.forwarded();
+        assert_eq!(all(&headers, "x-forwarded-for"), [xff_out], "{xff:?} {forwarded:?}");
+        assert_eq!(all(&headers, "forwarded"), [forwarded_out.as_str()], "{xff:?} {forwarded:?}");
+    }
+}
+
+#[test]
+fn the_scheme_in_forwarded_counts_where_that_field_tells_the_client() {
+    let request = |fields: &[(&'static str, &'static str)]| {
+        fields.iter().fold(shop("/").from("10.0.0.1"), |request, (name, value)| request.header(name, value))
+    };
+    let forwarded = ("forwarded", "for=198.51.100.7;proto=http, for=10.0.0.2;proto=https");
+    for (fields, scheme) in [
+        (&[forwarded][..], Scheme::Https),
+        (&[forwarded, ("x-forwarded-proto", "http")], Scheme::Http),
+        (&[forwarded, ("x-forwarded-for", "198.51.100.7")], Scheme::Http),
+    ] {
+        assert_eq!(request(fields).routed().scheme, scheme, "{fields:?}");
     }
 }
 

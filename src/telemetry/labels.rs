@@ -75,12 +75,59 @@ label! {
     }
 }
 label! {
-    /// The limit that closed a connection at once.
+    /// The limit by which a connection was shed.
     Shed {
         /// Connections of the node.
         Node = "node",
         /// Connections of one client address.
         Address = "address",
+    }
+}
+label! {
+    /// What a connection was doing when it was shed.
+    ShedWhat {
+        /// It had just come, and nobody could give way.
+        New = "new",
+        /// It waited for its next request, and gave way.
+        Idle = "idle",
+        /// It had not sent its first request, and gave way.
+        Head = "head",
+    }
+}
+label! {
+    /// In what a client was too slow.
+    Slowness {
+        /// A request head was not whole in time.
+        Head = "head",
+        /// No byte of a request body came in time.
+        BodyStalled = "body_stalled",
+        /// A request body came, but too slowly.
+        BodySlow = "body_slow",
+        /// No byte of a response was taken in time.
+        ResponseStalled = "response_stalled",
+        /// A response was taken, but too slowly.
+        ResponseSlow = "response_slow",
+    }
+}
+label! {
+    /// Why the address that a proxy told ahead of a connection (PROXY protocol) was not taken.
+    ProxyFailure {
+        /// The connection is from no trusted network.
+        Untrusted = "untrusted",
+        /// There is no such header.
+        Missing = "missing",
+        /// It is not what it must be.
+        Malformed = "malformed",
+        /// It is longer than any proxy's.
+        TooLong = "too_long",
+        /// Its checksum is that of another.
+        Checksum = "checksum",
+        /// It speaks of a protocol or version that cannot come here.
+        Unsupported = "unsupported",
+        /// It did not come in time.
+        Timeout = "timeout",
+        /// The connection was closed before.
+        Closed = "closed",
     }
 }
 label! {

@@ -1,6 +1,9 @@
 //! All metrics of a node, as handles that are resolved once.
 
-use super::labels::{HandshakeFailure, HttpVersion, ListenerKind, Outcome, PerLabel, Shed, StatusClass};
+use super::labels::{
+    HandshakeFailure, HttpVersion, ListenerKind, Outcome, PerLabel, ProxyFailure, Shed, ShedWhat, Slowness,
+    StatusClass,
+};
 use super::links::LinkMetrics;
 use super::mesh::MeshMetrics;
 use super::process::ProcessMetrics;
@@ -147,8 +150,12 @@ pub struct NodeMetrics {
     pub connections_serving: PerLabel<HttpVersion, IntGauge>,
     /// Client connections accepted.
     pub connections_accepted: IntCounter,
-    /// Client connections closed at once because a limit was reached.
-    pub connections_shed: PerLabel<Shed, IntCounter>,
+    /// Client connections closed because a limit was reached.
+    pub connections_shed: PerLabel<Shed, PerLabel<ShedWhat, IntCounter>>,
+    /// Clients given up because they were too slow.
+    pub slow_clients: PerLabel<Slowness, IntCounter>,
+    /// Connections closed because of what a proxy told of the client's address, or did not.
+    pub proxy_failures: PerLabel<ProxyFailure, IntCounter>,
     /// Errors of accept calls.
     pub accept_errors: IntCounter,
     /// TLS handshakes that failed.
@@ -190,8 +197,18 @@ impl NodeMetrics {
         );
         let shed = registry.counters(
             "shoal_connections_shed_total",
-            "Client connections closed at once because a limit was reached.",
-            ["limit"],
+            "Client connections closed because a limit was reached: the new one, or one that waited and gave way to it.",
+            ["limit", "what"],
+        );
+        let slow = registry.counters(
+            "shoal_slow_clients_total",
+            "Clients whose request or connection was given up because they were too slow.",
+            ["reason"],
+        );
+        let proxies = registry.counters(
+            "shoal_proxy_header_failures_total",
+            "Client connections closed because their PROXY header was missing, wrong or not to be believed.",
+            ["reason"],
         );
         let handshakes = registry.counters(
             "shoal_tls_handshake_failures_total",
@@ -214,7 +231,9 @@ impl NodeMetrics {
             connections_open: PerLabel::new(|label| open.child([label])),
             connections_serving: PerLabel::new(|label| serving.child([label])),
             connections_accepted: counter("shoal_connections_accepted_total", "Client connections accepted."),
-            connections_shed: PerLabel::new(|label| shed.child([label])),
+            connections_shed: PerLabel::new(|limit| PerLabel::new(|what| shed.child([limit, what]))),
+            slow_clients: PerLabel::new(|label| slow.child([label])),
+            proxy_failures: PerLabel::new(|label| proxies.child([label])),
             accept_errors: counter("shoal_accept_errors_total", "Errors of accept calls."),
             tls_handshake_failures: PerLabel::new(|label| handshakes.child([label])),
             certificate_reloads: PerLabel::new(|label| certificates.child([label])),

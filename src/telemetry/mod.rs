@@ -23,7 +23,7 @@ mod swarm;
 pub use access::{AccessLog, AccessRecord};
 pub use labels::{
     AskRefusal, Given, HandshakeFailure, HttpVersion, Label, ListenerKind, LookupAnswer, Outcome, PeerAnswer,
-    PeerRefusal, PerLabel, Shed, StatusClass, StreamRefusal,
+    PeerRefusal, PerLabel, ProxyFailure, Shed, ShedWhat, Slowness, StatusClass, StreamRefusal,
 };
 pub use links::LinkMetrics;
 pub use mesh::MeshMetrics;

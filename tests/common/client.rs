@@ -4,7 +4,7 @@ use super::in_time;
 use super::wire::{Framed, Head, Wire};
 use shoal::net::Duplex;
 use std::net::SocketAddr;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 /// The host that stories ask for.
 pub(crate) const HOST: &str = "site.test";
@@ -67,6 +67,22 @@ impl Client {
         let stream = in_time("a connection", TcpStream::connect(at)).await.expect("the node listens");
         stream.set_nodelay(true).expect("a socket option");
         Self::over(stream)
+    }
+
+    /// From an address of this machine, such as any of 127/8.
+    pub(crate) async fn connect_from(from: &str, at: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::new(from.parse().unwrap(), 0)).unwrap();
+        let stream = in_time("a connection", socket.connect(at)).await.expect("the node listens");
+        stream.set_nodelay(true).expect("a socket option");
+        Self::over(stream)
+    }
+
+    /// With little room, of a fixed size, for bytes that are not read yet.
+    pub(crate) async fn connect_narrow(at: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(256 << 10).unwrap();
+        Self::over(in_time("a connection", socket.connect(at)).await.expect("the node listens"))
     }
 
     pub(crate) fn over(stream: impl Duplex + 'static) -> Self {

@@ -233,24 +233,6 @@ async fn a_connection_has_a_number_of_requests() {
 }
 
 #[tokio::test]
-async fn one_address_has_a_number_of_connections_when_half_of_all_are_taken() {
-    let (_origin, node) = before_nothing("[limits]\nconnections = 4\nconnections_per_ip = 1").await;
-    let mut inside = Vec::new();
-    for _ in 0..3 {
-        let mut client = node.connect().await;
-        client.get("/x").await.assert_is(200, "body");
-        inside.push(client);
-    }
-    let mut refused = node.connect().await;
-    refused.send_anyway(request("GET", "/x", &[])).await;
-    assert_eq!(refused.read_to_end().await, b"");
-    assert_eq!(node.metric("shoal_connections_shed_total{limit=\"address\"}"), 1.0);
-    drop(inside.pop());
-    until("one to have left", || node.metric("shoal_connections_open{listener=\"http\"}") < 3.0).await;
-    node.get("/x").await.assert_is(200, "body");
-}
-
-#[tokio::test]
 async fn bytes_behind_an_answer_poison_no_other() {
     let origin = Origin::start().await;
     let mut more = reply(200, &[FRESH], "body");

@@ -20,6 +20,13 @@ pub(super) struct RawLimits {
     /// Longest silence while a client sends a body or takes a response.
     #[schemars(extend("x-bounds" = "more than 0"))]
     idle_timeout: Period,
+    /// Bytes per second of a request body, at least: a slower one is answered 408. Only time counts in which this node waited
+    /// for the client, in the mean over `idle_timeout` of such time, and only until there is a response. 0 is any.
+    body_rate: Size,
+    /// Bytes per second that a client must take of a response that waits for it, at least: the connection of a slower one
+    /// is closed, its stream in HTTP/2 reset. Measured like `body_rate`, so a response that has nothing to say (server-sent
+    /// events, long polls) may last. 0 is any.
+    response_rate: Size,
     /// Bytes of a request head; longer ones are answered 431. Not above what origins take.
     #[schemars(extend("x-bounds" = "1KiB to 1MiB"))]
     header_bytes: Size,
@@ -37,12 +44,14 @@ pub(super) struct RawLimits {
     /// Age at which a connection is closed after its current request.
     #[schemars(extend("x-bounds" = "more than 0"))]
     connection_age: Period,
-    /// Client connections over all listeners. Default: half of the open files that the process may
-    /// have, at most 100000.
+    /// Client connections over all listeners. When all are taken, a new one takes the place of the one that has waited
+    /// longest without a request, and is closed only if all have requests in progress. Default: half of the open files that
+    /// the process may have, at most 100000.
     #[schemars(extend("x-bounds" = "at least 1"))]
     connections: usize,
-    /// Client connections from one address, once more than half of `connections` are open: many
-    /// clients may share an address, so below that there is no limit on one.
+    /// Client connections from one address, or one /64 of IPv6, once more than half of `connections` are open: many
+    /// clients may share an address, so below that there is no limit on one. A further one takes the place of the one of
+    /// the same address that has waited longest. Addresses in `trusted_networks` stand for many clients and have no such limit.
     #[schemars(extend("x-bounds" = "at least 1"))]
     connections_per_ip: usize,
     /// Concurrent streams of an HTTP/2 connection.
@@ -79,6 +88,8 @@ impl RawLimits {
             header_timeout: self.header_timeout.0,
             keepalive_timeout: self.keepalive_timeout.0,
             idle_timeout: self.idle_timeout.0,
+            body_rate: self.body_rate.0,
+            response_rate: self.response_rate.0,
             header_bytes: usize::try_from(self.header_bytes.0).unwrap_or(usize::MAX),
             header_count: self.header_count,
             uri_bytes: usize::try_from(self.uri_bytes.0).unwrap_or(usize::MAX),

@@ -47,8 +47,9 @@ pub(super) struct RawConfig {
     purge: purge::RawPurge,
     /// Logs.
     log: log::RawLog,
-    /// Networks of load balancers and proxies in front of this node. Their `X-Forwarded-For` and
-    /// `X-Forwarded-Proto` are believed; from anyone else they are dropped.
+    /// Networks of load balancers and proxies in front of this node. What they say of the client is believed: its address
+    /// in `X-Forwarded-For` or, without that, `Forwarded`; its scheme in `X-Forwarded-Proto`; and the PROXY headers at
+    /// `listen.proxy_protocol`. From anyone else it is dropped. A proxy in them must set or remove `X-Forwarded-For`.
     trusted_networks: Vec<Network>,
 }
 
@@ -61,6 +62,7 @@ pub(super) fn validate(raw: RawConfig, tree: &Node) -> Result<Config, Vec<Mistak
     let check_mut = &mut check;
     let policy = raw.cache.policy();
     let node = raw.node.validate(check_mut);
+    let has_trusted = !raw.trusted_networks.is_empty();
     let config = Config {
         sites: site::validate(raw.site, &policy, node.roles, check_mut),
         cache: raw.cache.validate(check_mut),
@@ -71,7 +73,7 @@ pub(super) fn validate(raw: RawConfig, tree: &Node) -> Result<Config, Vec<Mistak
         peer: raw.peer.validate(&node, check_mut),
         purge: raw.purge.validate(check_mut),
         log: raw.log.validate(check_mut),
-        listen: raw.listen.validate(node.roles, check_mut),
+        listen: raw.listen.validate(node.roles, has_trusted, check_mut),
         node,
     };
     check_listeners(&config, check_mut);
