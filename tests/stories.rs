@@ -30,6 +30,8 @@ mod managed;
 mod operating;
 #[path = "stories/orders.rs"]
 mod orders;
+#[path = "stories/partial.rs"]
+mod partial;
 #[path = "stories/passing.rs"]
 mod passing;
 #[path = "stories/personal.rs"]

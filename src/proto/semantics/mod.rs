@@ -27,6 +27,7 @@ mod freshness;
 mod invalidation;
 mod merge;
 mod multipart;
+mod part;
 mod policy;
 mod range;
 mod request;
@@ -45,9 +46,10 @@ pub use freshness::{Lifetime, LifetimeSource, corrected_initial_age, current_age
 pub use invalidation::{invalidates, invalidation_targets, is_of_target};
 pub use merge::{merge_304, validates};
 pub use multipart::{Boundary, Multipart};
+pub use part::{Completion, GAP_MAX, Held, Place};
 pub use policy::{CachePolicy, SetCookie};
 pub use range::{
-    ContentRange, RANGES_MAX, Ranges, content_range, parse_content_range, range_is_far, ranges,
+    ContentRange, RANGES_MAX, Ranges, Span, Wanted, content_range, parse_content_range, range_is_far, ranges,
     unsatisfied_range,
 };
 pub use request::{MethodClass, RequestFacts};

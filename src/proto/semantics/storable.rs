@@ -85,7 +85,7 @@ pub enum NotStorable {
     Method,
     /// An interim, 304 or 101 status; or one that only answers this request's preconditions.
     Status,
-    /// A 206 or 416: part of a representation, or none (RFC 9111 §3.3).
+    /// A 416, or a 206 that was not asked for or does not say of which bytes it is (RFC 9111 §3.3).
     Partial,
     /// `no-store` in the response.
     NoStore,
@@ -225,6 +225,8 @@ pub const fn personal(request: &RequestFacts, response: &ResponseFacts) -> bool 
 
 fn status_allows(request: &RequestFacts, response: &ResponseFacts) -> Result<(), NotStorable> {
     match response.status {
+        // §3.3: it has to be known which part it is. Several parts in one response are not taken apart.
+        StatusCode::PARTIAL_CONTENT if request.has_range && response.is_part() => Ok(()),
         StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => Err(NotStorable::Partial),
         StatusCode::NOT_MODIFIED => Err(NotStorable::Status),
         StatusCode::PRECONDITION_FAILED if request.conditional => Err(NotStorable::Status),
@@ -274,7 +276,7 @@ fn reason(response: &ResponseFacts) -> Option<StoreReason> {
 /// Whether a lifetime may be guessed (RFC 9111 §4.2.2): the status is defined as heuristically
 /// cacheable, or the response is marked `public`.
 pub(super) fn allows_heuristic(response: &ResponseFacts) -> bool {
-    const HEURISTICALLY_CACHEABLE: [u16; 11] = [200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501];
+    const HEURISTICALLY_CACHEABLE: [u16; 12] = [200, 203, 204, 206, 300, 301, 308, 404, 405, 410, 414, 501];
     response.directives.public() || HEURISTICALLY_CACHEABLE.contains(&response.status.as_u16())
 }
 
@@ -300,7 +302,7 @@ fn is_useless(response: &ResponseFacts) -> bool {
 const fn is_understood(status: StatusCode) -> bool {
     matches!(
         status.as_u16(),
-        200..=205 | 300..=303 | 305 | 307 | 308 | 400..=415 | 417 | 421..=426 | 428 | 429 | 431 | 451
+        200..=206 | 300..=303 | 305 | 307 | 308 | 400..=415 | 417 | 421..=426 | 428 | 429 | 431 | 451
             | 500..=505 | 508 | 511
     )
 }
