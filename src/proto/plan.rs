@@ -232,6 +232,8 @@ fn found(facts: &Facts, tier: Tier, reuse: Reuse) -> Step {
         (Reuse::Fresh { .. }, Tier::Disk) => Step::Deliver(Verdict::HitDisk),
         (Reuse::StaleWhileRevalidate { .. }, _) => Step::DeliverAndRefresh,
         (Reuse::Validate { .. }, _) if facts.request.only_if_cached => Step::OnlyIfCached,
+        // Its answer says whether what is stored is still good, without the body (RFC 9111 §4.3.5).
+        (Reuse::Validate { .. }, _) if facts.head => Step::Fetch(How::Forward, FetchReason::Head),
         (Reuse::Validate { .. }, _) => Step::Fetch(sharing(facts), FetchReason::Revalidate),
     }
 }

@@ -344,7 +344,9 @@ impl Cached {
     fn forwarded_status(&self) -> CacheStatus<'_> {
         let fwd = match (self.notes.reason, self.miss) {
             (Some(FetchReason::Revalidate), _) if self.is_fresh() => FwdReason::Request,
+            (Some(FetchReason::Head), None) if self.is_fresh() => FwdReason::Request,
             (Some(FetchReason::Revalidate | FetchReason::Refresh), _) => FwdReason::Stale,
+            (Some(FetchReason::Head), None) => FwdReason::Stale,
             (_, Some(Miss::Vary)) => FwdReason::VaryMiss,
             (_, Some(Miss::Partial)) => FwdReason::Partial,
             _ => FwdReason::UriMiss,

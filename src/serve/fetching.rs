@@ -3,6 +3,7 @@
 
 use super::deliver::Failure;
 use super::fill::{Arriving, Joined, Outcome, Reader, Under};
+use super::head::Told;
 use super::lead::{self, Reach};
 use super::{Cached, Exchange, Fetching};
 use crate::body::Body;
@@ -126,6 +127,7 @@ impl Cached {
             }
         };
         if self.method != Method::GET {
+            Box::pin(self.heed_head(Told::of(&fetched), &leader)).await;
             return self.own(fetched);
         }
         match lead::storable(&exchange.facts, exchange.routed.policy(), &fetched.response) {

@@ -391,6 +391,7 @@ async fn store(
     let facts = ResponseFacts::parse(draft.status, &draft.fields);
     let (length, first) = (draft.length, kept.held.map_or(0, |held| held.range.start));
     worker.node.known.storable(object, vary.clone());
+    note_language(&worker.node, asking, &draft, vary.as_ref());
     let filling = worker.node.store.begin(draft.clone());
     let partial = filling.partial();
     let server = Some(fetched.server);
@@ -417,6 +418,15 @@ async fn store(
             splice::break_off(&worker.node, asking, intake, first, why).await;
             leave.failed();
         }
+    }
+}
+
+/// Remembers in which language a variant is, for those who like this language best.
+fn note_language(node: &Node, asking: &Asking, draft: &HeadDraft, vary: Option<&VaryList>) {
+    let Some(vary) = vary.filter(|_| asking.policy.select_language) else { return };
+    let Some(language) = semantics::Language::of_response(&draft.fields) else { return };
+    if let Some(listed) = vary.variant_in(asking.object, &asking.selecting, &language) {
+        node.known.in_language(listed, draft.variant);
     }
 }
 

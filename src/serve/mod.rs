@@ -14,6 +14,8 @@ mod explain;
 mod fetching;
 mod fill;
 mod fleet;
+mod groups;
+mod head;
 mod intake;
 mod known;
 mod lead;
@@ -44,7 +46,9 @@ use crate::peer::Mesh;
 use crate::proto::key::{ObjectId, Scheme, VariantId};
 use crate::proto::plan::{self, Event, Miss, Step, Tier};
 use crate::proto::purge::Judgement;
-use crate::proto::semantics::{self, EtagKind, Held, RequestFacts, Reuse, Stored, VaryList, Wanted};
+use crate::proto::semantics::{
+    self, EtagKind, Held, Language, RequestFacts, Reuse, Stored, VaryList, Wanted,
+};
 use crate::proto::time::{Now, Wall};
 use crate::proto::verdict::Verdict;
 use crate::purge::Purges;
@@ -340,7 +344,7 @@ impl Cached {
             Lookup::Memory(hit) => Ok(hit),
             Lookup::OnDisk(on_disk) => store.load(on_disk).await.or(Err(Miss::Damaged)),
             Lookup::Miss(MissReason::Uri) => Err(Miss::Uri),
-            Lookup::Miss(MissReason::Vary) => Err(Miss::Vary),
+            Lookup::Miss(MissReason::Vary) => self.lookup_language().await.ok_or(Miss::Vary),
         };
         match hit {
             Ok(hit) => match self.judge(&hit) {
@@ -363,6 +367,23 @@ impl Cached {
             },
             Err(miss) => self.missed(miss),
         }
+    }
+
+    /// What is stored and fresh in the language that this request likes best, if the site's policy lets that answer it.
+    async fn lookup_language(&self) -> Option<Hit> {
+        let (node, routed) = (&self.exchange.worker.node, &self.exchange.routed);
+        routed.policy().select_language.then_some(())?;
+        let wanted = Language::wanted(&self.headers)?;
+        let listed = node.store.vary(routed.object)?.variant_in(routed.object, &self.headers, &wanted)?;
+        let variant = node.known.of_language(listed)?;
+        let hit = match node.store.lookup(routed.object, routed.key.as_bytes(), |_| variant) {
+            Lookup::Memory(hit) => hit,
+            Lookup::OnDisk(on_disk) => node.store.load(on_disk).await.ok()?,
+            Lookup::Miss(_) => return None,
+        };
+        // What is remembered may be of an older version.
+        let is_in_it = Language::of_response(&hit.head.fields()) == Some(wanted);
+        (is_in_it && matches!(self.judge(&hit), Ok(Reuse::Fresh { .. }))).then_some(hit)
     }
 
     fn missed(&mut self, miss: Miss) -> Event {

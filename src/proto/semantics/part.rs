@@ -92,7 +92,7 @@ impl Held {
             return reaches.then_some(Completion { ask, place: Place::First, then: None });
         }
         // Where it ends must be known before the first byte is sent.
-        let to = to.filter(|to| is_strong && *to >= start)?;
+        let to = to.filter(|to| is_strong && *to >= start && (!grows || self.complete.is_some()))?;
         let then = grows.then_some(end..to);
         Some(Completion { ask: Span { first: from, end: Some(start) }, place: Place::Behind, then })
     }
