@@ -42,5 +42,7 @@ mod purging;
 mod reference;
 #[path = "stories/secure.rs"]
 mod secure;
+#[path = "stories/suite.rs"]
+mod suite;
 #[path = "stories/watching.rs"]
 mod watching;

@@ -15,7 +15,8 @@ use std::sync::Arc;
 const WAKE_BYTES: usize = 64 << 10;
 
 /// Most bytes that are fetched beyond what was asked for, when a range was: before it, and after its readers have left. So a
-/// request for one byte costs the origin no more than twice this (RangeAmp, DSN 2020).
+/// request for one byte costs the origin no more than twice this (RangeAmp, DSN 2020). In a fleet, whose members share whole
+/// objects, it is a fill's window before it.
 pub(super) const RANGE_EXTRA_MAX: u64 = 1 << 20;
 
 /// Why a fill ends before its body, as its readers are told.

@@ -17,15 +17,14 @@ use crate::proto::purge::Judgement;
 use crate::proto::relay::Checker;
 use crate::proto::seek::Ground;
 use crate::proto::semantics::{
-    self, CachePolicy, ContentRange, NotStorable, RequestFacts, ResponseFacts, StoreReason, Vary, VaryList,
-    Wanted,
+    self, CachePolicy, NotStorable, RequestFacts, ResponseFacts, StoreReason, Vary, VaryList, Wanted,
 };
 use crate::proto::time::Wall;
 use crate::proto::verdict::Source;
 use crate::store::Hit;
 use crate::telemetry::{SiteMetrics, enter};
-use http::header::{CONTENT_RANGE, IF_RANGE, RANGE};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http::header::{CONTENT_RANGE, RANGE};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
 use std::sync::Arc;
 
@@ -428,50 +427,6 @@ fn note_language(node: &Node, asking: &Asking, draft: &HeadDraft, vary: Option<&
     if let Some(listed) = vary.variant_in(asking.object, &asking.selecting, &language) {
         node.known.in_language(listed, draft.variant);
     }
-}
-
-/// The rest of an arriving version from `offset` on, for a reader that fell behind.
-pub(super) async fn range_from(
-    worker: &Worker,
-    (site, metrics): (&Site, &SiteMetrics),
-    arriving: &Arriving,
-    offset: u64,
-) -> Option<Body> {
-    metrics.origin_fetches.inc(FetchReason::Laggard as usize);
-    metrics.taking.origin_fetches.of(Ground::Off).inc();
-    range(worker, site, arriving, (offset, None)).await
-}
-
-/// Bytes of an arriving version from `start` to before `end`, or to its end, asked of the server that it comes
-/// from, if that is known. `None` if the version has no strong validator, or is not what the server has any
-/// more: bytes of two versions are never spliced (RFC 9110 §13.1.5).
-pub(super) async fn range(
-    worker: &Worker,
-    site: &Site,
-    arriving: &Arriving,
-    (start, end): (u64, Option<u64>),
-) -> Option<Body> {
-    let etag = semantics::strong_etag(&arriving.draft.fields)?.to_vec();
-    let parts = key::decode(arriving.draft.key.as_bytes())?;
-    let mut request = Request::get(parts.path).body(Body::Empty).ok()?;
-    let host = site.origin.host.as_deref().unwrap_or(parts.host);
-    let headers = request.headers_mut();
-    headers.insert(http::header::HOST, HeaderValue::from_str(host).ok()?);
-    let last = end.map(|end| (end - 1).to_string()).unwrap_or_default();
-    headers.insert(RANGE, HeaderValue::from_str(&format!("bytes={start}-{last}")).ok()?);
-    headers.insert(IF_RANGE, HeaderValue::from_bytes(&etag).ok()?);
-    for selecting in &arriving.draft.selecting {
-        if let Some(value) = &selecting.value {
-            headers.insert(selecting.name.clone(), HeaderValue::from_maybe_shared(value.clone()).ok()?);
-        }
-    }
-    let fetched = worker.origins.fetch(&site.origin, request, arriving.server.as_ref()).await.ok()?;
-    let headers = fetched.response.headers();
-    let range = headers.get(CONTENT_RANGE).and_then(semantics::parse_content_range);
-    let starts = matches!(range, Some(ContentRange::Satisfied { range, .. }) if range.start == start);
-    let same = semantics::strong_etag(headers) == Some(&etag[..]);
-    (fetched.response.status() == StatusCode::PARTIAL_CONTENT && starts && same)
-        .then(|| fetched.response.into_body())
 }
 
 impl Asking {

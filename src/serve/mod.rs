@@ -57,7 +57,7 @@ use crate::store::{Hit, Lookup, MissReason, Store};
 use crate::task::Spawner;
 use crate::telemetry::{Metrics, SiteMetrics};
 use arc_swap::ArcSwap;
-use fill::{Arriving, Reader};
+use fill::{Arriving, Reader, WINDOW_BYTES};
 use hashbrown::HashMap;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version};
 use intake::RANGE_EXTRA_MAX;
@@ -302,7 +302,7 @@ impl Cached {
         plan::Facts {
             request,
             head: self.method == Method::HEAD,
-            far_range: request.has_range && semantics::range_is_far(&self.headers, RANGE_EXTRA_MAX),
+            far_range: request.has_range && semantics::range_is_far(&self.headers, self.near_max()),
             one_range: request.has_range && Wanted::of(&self.headers) != Wanted::Whole,
             uncacheable: self.is_uncacheable(),
             shareable: !self.is_no_store()
@@ -310,6 +310,12 @@ impl Cached {
                     || (self.must_fetch() && self.may_share_personal())),
             replans: self.replans,
         }
+    }
+
+    /// Up to where a range may begin so that the whole is fetched for it. Others of a fleet may have the whole, but never a part.
+    fn near_max(&self) -> u64 {
+        let in_fleet = self.exchange.worker.node.mesh.is_some() && self.exchange.routed.peers();
+        if in_fleet { WINDOW_BYTES } else { RANGE_EXTRA_MAX }
     }
 
     /// What is remembered of the key is of interest only then, so a hit does not pay for it.

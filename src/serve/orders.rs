@@ -188,7 +188,12 @@ impl Default for Orders {
     fn default() -> Self {
         let places = Semaphore::new(OPEN_MAX);
         let group_places = Arc::new(Semaphore::new(GROUPS_OPEN_MAX));
-        Self { buckets: Mutex::default(), places, group_places, past: Mutex::new(VecDeque::with_capacity(PAST_MAX)) }
+        Self {
+            buckets: Mutex::default(),
+            places,
+            group_places,
+            past: Mutex::new(VecDeque::with_capacity(PAST_MAX)),
+        }
     }
 }
 
@@ -263,8 +268,7 @@ impl Node {
         spawner: &Spawner,
     ) {
         let limits = self.snapshot.load().config.purge;
-        let taken =
-            self.orders.buckets.lock().groups.take(1, limits.rate, limits.burst, self.clock.mono());
+        let taken = self.orders.buckets.lock().groups.take(1, limits.rate, limits.burst, self.clock.mono());
         let place = Arc::clone(&self.orders.group_places).try_acquire_owned();
         let issued = match (taken, place) {
             (Ok(()), Ok(place)) => {

@@ -162,6 +162,7 @@ pub fn storable(
     policy: &CachePolicy,
 ) -> Result<StoreReason, NotStorable> {
     let directives = &response.directives;
+    // §3: the method is understood. What a HEAD brings updates (§4.3.5) and is not stored.
     if request.method != MethodClass::Get {
         return Err(NotStorable::Method);
     }
@@ -172,23 +173,30 @@ pub fn storable(
             return Err(NotStorable::MustUnderstand);
         }
     } else if directives.no_store() {
+        // §5.2.2.5.
         return Err(NotStorable::NoStore);
     }
+    // §5.2.1.5.
     if request.no_store && policy.honour_request_directives {
         return Err(NotStorable::RequestNoStore);
     }
+    // §5.2.2.7: this cache is shared.
     if directives.private() {
         return Err(NotStorable::Private);
     }
+    // §4.1: no later request could select it.
     if response.varies_on_everything() {
         return Err(NotStorable::VaryStar);
     }
+    // §3.5.
     if request.has_authorization && !authorization_allows(response) {
         return Err(NotStorable::Authorization);
     }
+    // §7.3 leaves it to the operator.
     if response.has_set_cookie() && !set_cookie_allows(response, policy) {
         return Err(NotStorable::SetCookie);
     }
+    // §3, the last of its conditions: a lifetime that is stated, or may be guessed (§4.2.2).
     let reason = reason(response).ok_or(NotStorable::NoLifetime)?;
     if is_useless(response) { Err(NotStorable::NoUse) } else { Ok(reason) }
 }
@@ -228,8 +236,11 @@ fn status_allows(request: &RequestFacts, response: &ResponseFacts) -> Result<(),
         // §3.3: it has to be known which part it is. Several parts in one response are not taken apart.
         StatusCode::PARTIAL_CONTENT if request.has_range && response.is_part() => Ok(()),
         StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => Err(NotStorable::Partial),
+        // §4.3.4: it updates what is stored.
         StatusCode::NOT_MODIFIED => Err(NotStorable::Status),
+        // RFC 9110 §13.2.1: the answer to this request's precondition alone.
         StatusCode::PRECONDITION_FAILED if request.conditional => Err(NotStorable::Status),
+        // §3: the status is final.
         status if status.is_informational() => Err(NotStorable::Status),
         _ => Ok(()),
     }

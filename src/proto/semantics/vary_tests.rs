@@ -165,8 +165,12 @@ fn a_language_is_listed_apart_for_the_other_selecting_fields() {
     let german = Language::of_response(&head(&[("content-language", "de")])).unwrap();
     let listed = |vary, lines| list(vary).variant_in(object, &head(lines), &german);
     assert_eq!(listed("accept", &[]), None, "languages do not select");
-    let mobile = listed("accept-language, x-device", &[("x-device", "mobile"), ("accept-language", "en, de")]);
+    let mobile =
+        listed("accept-language, x-device", &[("x-device", "mobile"), ("accept-language", "en, de")]);
     assert!(mobile.is_some());
-    assert_eq!(mobile, listed("accept-language, x-device", &[("x-device", "mobile"), ("accept-language", "de")]));
+    assert_eq!(
+        mobile,
+        listed("accept-language, x-device", &[("x-device", "mobile"), ("accept-language", "de")])
+    );
     assert_ne!(mobile, listed("accept-language, x-device", &[("accept-language", "de")]));
 }
