@@ -30,6 +30,8 @@ mod managed;
 mod operating;
 #[path = "stories/orders.rs"]
 mod orders;
+#[path = "stories/partial.rs"]
+mod partial;
 #[path = "stories/passing.rs"]
 mod passing;
 #[path = "stories/personal.rs"]
@@ -44,5 +46,7 @@ mod reference;
 mod secure;
 #[path = "stories/slow.rs"]
 mod slow;
+#[path = "stories/suite.rs"]
+mod suite;
 #[path = "stories/watching.rs"]
 mod watching;

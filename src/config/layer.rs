@@ -285,6 +285,9 @@ fn complete_listen(listen: &mut Node) {
 fn complete_cache(cache: &mut Node) {
     let Some(entries) = cache.entries_mut() else { return };
     if let Some(profile) = entries.get("profile").cloned() {
+        let is_rfc = matches!(&profile.kind, Kind::Text(text) if text.trim() == "rfc");
+        let select = Node::new(&Source::Default, Kind::Bool(is_rfc));
+        entries.entry("select_language".to_owned()).or_insert(select);
         entries.entry("set_cookie".to_owned()).or_insert(profile);
     }
     if let Some(Kind::List(disks)) = entries.get_mut("disk").map(|disk| &mut disk.kind) {

@@ -328,7 +328,7 @@ cache = { lifetime_max = \"2h\" }
 [[site.rules]]
 path = \"/api/*\"
 pass = true
-cache = { set_cookie = \"explicit\" }
+cache = { set_cookie = \"explicit\", select_language = false }
 query = { except = [\"utm_source\"] }
 ";
     let config = toml(text).loaded().config;
@@ -338,6 +338,7 @@ query = { except = [\"utm_source\"] }
     let rule = &site.rules[0];
     assert_eq!((rule.policy.set_cookie, rule.policy.lifetime_max), (SetCookie::Explicit, 2 * hour));
     assert_eq!(rule.policy.stale_if_error, hour);
+    assert!(site.policy.select_language && !rule.policy.select_language);
     assert!(rule.pass && rule.query == Some(QueryFilter::Except(vec!["utm_source".to_owned()])));
 }
 

@@ -7,6 +7,7 @@
 use super::error::FetchError;
 use crate::body::{Body, BodyError};
 use crate::config::model::OriginServer;
+use crate::proto::semantics::MethodClass;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
@@ -46,7 +47,9 @@ impl Outbound {
             head.uri = Uri::from(target.unwrap_or_else(|| PathAndQuery::from_static("/")));
         }
         frame(&mut head, body.size_hint().exact());
-        let idempotent = head.method.is_idempotent();
+        // Safe methods are (RFC 9110 §9.2.2), also those of other documents, such as QUERY (RFC 10008).
+        let is_safe = MethodClass::of(&head.method) == MethodClass::OtherSafe;
+        let idempotent = head.method.is_idempotent() || is_safe;
         let upgrade = head.headers.contains_key(UPGRADE);
         let body = match body {
             Body::Empty => Replay::Empty,

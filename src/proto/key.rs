@@ -5,14 +5,17 @@
 //! Entanglement"). Identities are BLAKE3 hashes cut to 128 bits; the key itself is kept in the
 //! stored head and compared on reuse, so a collision could only cost a miss.
 
+use crate::proto::semantics::{Span, Wanted};
 use smallvec::SmallVec;
 use std::fmt;
+use std::ops::Range;
 
 /// Hash domains: the same bytes under two domains give unrelated identities. Keyed hashing costs
 /// nothing over plain hashing. Part of the disk and wire formats.
 const OBJECT_DOMAIN: &[u8; 32] = b"shoal: identity of an object v1.";
 const VARIANT_DOMAIN: &[u8; 32] = b"shoal: identity of a variant v1.";
 const VERSION_DOMAIN: &[u8; 32] = b"shoal: identity of a version v1.";
+const PART_DOMAIN: &[u8; 32] = b"shoal: identity of a part v1.   ";
 
 macro_rules! identity {
     ($(#[$doc:meta])* $name:ident) => {
@@ -177,6 +180,22 @@ pub fn version(object: ObjectId, variant: VariantId, pin: Pin<'_>) -> VersionId 
         Pin::Nonce(nonce) => (&[0], nonce),
     };
     VersionId(hash(VERSION_DOMAIN, &[&object.0, &variant.0, kind, bytes]))
+}
+
+/// Under what a fetch of `wanted` of `variant` is listed: the variant itself for the whole.
+pub fn part(variant: VariantId, wanted: Wanted) -> VariantId {
+    let (kind, first, end) = match wanted {
+        Wanted::Whole => return variant,
+        Wanted::Span(Span { first, end: None }) => (0, first, 0),
+        Wanted::Span(Span { first, end: Some(end) }) => (1, first, end),
+        Wanted::Suffix(bytes) => (2, bytes, 0),
+    };
+    VariantId(hash(PART_DOMAIN, &[&variant.0, &[kind], &first.to_le_bytes(), &end.to_le_bytes()]))
+}
+
+/// The identity of the bytes `range` of `version`.
+pub fn version_part(version: VersionId, range: &Range<u64>) -> VersionId {
+    VersionId(hash(PART_DOMAIN, &[&version.0, &range.start.to_le_bytes(), &range.end.to_le_bytes()]))
 }
 
 fn hash(domain: &[u8; 32], parts: &[&[u8]]) -> [u8; 16] {

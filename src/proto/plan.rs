@@ -24,8 +24,10 @@ pub struct Facts {
     pub request: RequestFacts,
     /// Whether the method is HEAD.
     pub head: bool,
-    /// Whether a range is asked for that starts beyond what a fill's window can hold.
+    /// Whether a range is asked for that starts so far into the body that the origin is asked for that range alone.
     pub far_range: bool,
+    /// Whether one range is asked for, without a condition of its own, so that others may want the same.
+    pub one_range: bool,
     /// Whether the key is remembered as not storable.
     pub uncacheable: bool,
     /// Whether this request may share its fetch with others: it carries nothing personal, or the key
@@ -55,6 +57,8 @@ pub enum Miss {
     Damaged,
     /// What is stored was purged.
     Purged,
+    /// A part of it is stored, which is not all that is asked for.
+    Partial,
 }
 
 /// How a fill ended, as this request sees it.
@@ -133,7 +137,7 @@ pub enum FetchReason {
     Revalidate,
     /// Stale-while-revalidate: a refresh behind a delivered response.
     Refresh,
-    /// A range far from the start of an object that is not stored.
+    /// A range far from the start of an object that is not stored, or the rest of one of which a part is.
     Range,
     /// A HEAD request for an object that is not stored.
     Head,
@@ -145,11 +149,13 @@ pub enum FetchReason {
     Laggard,
     /// The peers that gave a body were lost before its end, and it is continued by range.
     Resume,
+    /// A part of what is asked for is stored, and the rest is fetched.
+    Complete,
 }
 
 impl FetchReason {
     /// All reasons, in the order of their metrics.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Miss,
         Self::VaryMiss,
         Self::Damaged,
@@ -162,10 +168,11 @@ impl FetchReason {
         Self::Pass,
         Self::Laggard,
         Self::Resume,
+        Self::Complete,
     ];
 
     /// The names of all reasons, in the same order.
-    pub const NAMES: [&'static str; 12] = [
+    pub const NAMES: [&'static str; 13] = [
         "miss",
         "vary_miss",
         "damaged",
@@ -178,6 +185,7 @@ impl FetchReason {
         "pass",
         "laggard",
         "resume",
+        "complete",
     ];
 
     /// The one name of this reason.
@@ -224,6 +232,8 @@ fn found(facts: &Facts, tier: Tier, reuse: Reuse) -> Step {
         (Reuse::Fresh { .. }, Tier::Disk) => Step::Deliver(Verdict::HitDisk),
         (Reuse::StaleWhileRevalidate { .. }, _) => Step::DeliverAndRefresh,
         (Reuse::Validate { .. }, _) if facts.request.only_if_cached => Step::OnlyIfCached,
+        // Its answer says whether what is stored is still good, without the body (RFC 9111 §4.3.5).
+        (Reuse::Validate { .. }, _) if facts.head => Step::Fetch(How::Forward, FetchReason::Head),
         (Reuse::Validate { .. }, _) => Step::Fetch(sharing(facts), FetchReason::Revalidate),
     }
 }
@@ -234,13 +244,17 @@ fn fetch(facts: &Facts, miss: Miss) -> Step {
         Miss::Vary => FetchReason::VaryMiss,
         Miss::Damaged => FetchReason::Damaged,
         Miss::Purged => FetchReason::Purged,
+        Miss::Partial => FetchReason::Complete,
     };
+    let of_part = miss == Miss::Partial && facts.one_range;
     if facts.head {
         Step::Fetch(How::Forward, FetchReason::Head)
-    } else if facts.far_range {
-        Step::Fetch(How::Forward, FetchReason::Range)
     } else if facts.uncacheable || facts.replans >= REPLANS_MAX {
         Step::Fetch(How::Forward, FetchReason::Uncacheable)
+    } else if facts.one_range && facts.shareable && (facts.far_range || of_part) {
+        Step::Fetch(How::Join, FetchReason::Range)
+    } else if facts.far_range || of_part {
+        Step::Fetch(How::Forward, FetchReason::Range)
     } else {
         Step::Fetch(sharing(facts), reason)
     }
@@ -280,6 +294,7 @@ mod tests {
             request: RequestFacts::parse(&Method::GET, &HeaderMap::new()),
             head: false,
             far_range: false,
+            one_range: false,
             uncacheable: false,
             shareable: true,
             replans: 1,

@@ -4,7 +4,8 @@ use super::lead::{Asking, Reach};
 use super::{Cached, pass};
 use crate::proto::object::PurgePosition;
 use crate::proto::plan::FetchReason;
-use crate::proto::semantics;
+use crate::proto::purge::Judgement;
+use crate::proto::semantics::{self, RequestFacts, Wanted};
 use http::{Method, Request};
 use std::sync::Arc;
 
@@ -12,8 +13,14 @@ impl Cached {
     /// What the leader of a fill for this request is told. A site or rule that does not share keeps its fills, and what
     /// they bring, on this node. `position` is that of the fill: no purge up to it has any say in what comes, so what it
     /// selects is not validated.
-    pub(super) fn asking(&self, reason: FetchReason, reach: Reach, position: PurgePosition) -> Asking {
+    pub(super) fn asking(
+        &self,
+        reason: FetchReason,
+        reach: Reach,
+        (wanted, position): (Wanted, PurgePosition),
+    ) -> Asking {
         let exchange = &self.exchange;
+        let node = &exchange.worker.node;
         let reach = if exchange.routed.peers() { reach } else { Reach::Off };
         Asking {
             site: Arc::clone(exchange.site()),
@@ -21,14 +28,23 @@ impl Cached {
             policy: exchange.routed.policy().clone(),
             key: exchange.routed.key.clone(),
             object: exchange.routed.object,
-            request: exchange.facts,
+            request: RequestFacts { has_range: wanted != Wanted::Whole, ..exchange.facts },
             selecting: self.headers.clone(),
             forward: self.forward_head(true),
             stale: self.found.as_ref().map(|(hit, _)| hit.clone()).filter(|hit| !exchange.is_purged(hit)),
+            part: self.part.clone().filter(|hit| node.purges.judge(&hit.head) == Judgement::Clear),
+            wanted,
+            is_sparing: exchange.facts.has_range,
             reason,
             reach,
             position,
         }
+    }
+
+    /// What the origin is asked for by a fill for this request.
+    pub(super) fn wanted(&self, reason: FetchReason) -> Wanted {
+        let of_part = self.found.as_ref().is_some_and(|(hit, _)| hit.head.is_part());
+        if reason == FetchReason::Range || of_part { Wanted::of(&self.headers) } else { Wanted::Whole }
     }
 
     /// Head of the request to the origin: for the cache (whole body, no conditions), or the client's.

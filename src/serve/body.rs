@@ -6,7 +6,7 @@
 
 use super::Worker;
 use super::fill::{Arriving, Piece, Reader};
-use super::lead;
+use super::splice;
 use crate::body::{Body, BodyError};
 use crate::config::model::Site;
 use crate::proto::object::layout::{CHUNK_SIZE, record_at, record_span};
@@ -223,7 +223,7 @@ impl FillBody {
         let (worker, site, metrics) =
             (Arc::clone(&self.worker), Arc::clone(&self.site), Arc::clone(&self.metrics));
         let (arriving, cursor) = (Arc::clone(&self.arriving), self.cursor);
-        Box::pin(async move { lead::range_from(&worker, (&site, &metrics), &arriving, cursor).await })
+        Box::pin(async move { splice::range_from(&worker, (&site, &metrics), &arriving, cursor).await })
     }
 
     /// The next bytes, not yet cut to the range; `None` is the end of the body.
@@ -330,6 +330,8 @@ impl HttpBody for Passing {
 /// Several ranges of a stored body in one `multipart/byteranges` body (RFC 9110 §14.6).
 pub(super) struct Parts {
     multipart: Multipart,
+    /// Place of the first stored byte in the representation.
+    first: u64,
     hit: Hit,
     metrics: Arc<SiteMetrics>,
     part: usize,
@@ -339,9 +341,9 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    /// The parts of `multipart`, one after the other.
-    pub(super) fn body(multipart: Multipart, hit: Hit, metrics: Arc<SiteMetrics>) -> Body {
-        Body::stream(Self { multipart, hit, metrics, part: 0, bytes: None, sent_tail: false })
+    /// The parts of `multipart`, one after the other, of what is stored from place `first` on.
+    pub(super) fn body((multipart, first): (Multipart, u64), hit: Hit, metrics: Arc<SiteMetrics>) -> Body {
+        Body::stream(Self { multipart, first, hit, metrics, part: 0, bytes: None, sent_tail: false })
     }
 
     fn frame(&self, bytes: Bytes) -> PollFrame {
@@ -364,7 +366,8 @@ impl HttpBody for Parts {
             this.part += 1;
         }
         if let Some(range) = this.multipart.ranges().get(this.part) {
-            this.bytes = Some(StoredBody::body(this.hit.clone(), range.clone(), Arc::clone(&this.metrics)));
+            let stored = range.start - this.first..range.end - this.first;
+            this.bytes = Some(StoredBody::body(this.hit.clone(), stored, Arc::clone(&this.metrics)));
             return this.frame(this.multipart.part_head(this.part));
         }
         if this.sent_tail {

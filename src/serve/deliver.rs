@@ -1,16 +1,16 @@
 //! Replies: conditions, ranges, and the fields that say what became of the request.
 
-use super::body::{FillBody, Passing, StoredBody};
+use super::body::{FillBody, Parts, Passing, StoredBody};
 use super::fill::{Arriving, Reader};
 use super::{Cached, Exchange, Fetching, Snapshot, lead, tier_name};
 use crate::body::{Body, UploadFault};
 use crate::config::model::{OriginServer, Site};
 use crate::origin::{FetchError, Fetched};
 use crate::proto::key::ObjectId;
-use crate::proto::plan::FetchReason;
+use crate::proto::plan::{FetchReason, Miss};
 use crate::proto::semantics::{
-    self, Boundary, CacheStatus, Condition, FwdReason, Multipart, NotStorable, Ranges, ResponseFacts, Reuse,
-    ValidateReason, Validators,
+    self, Boundary, CacheStatus, Condition, FwdReason, Held, Multipart, NotStorable, Ranges, ResponseFacts,
+    Reuse, ValidateReason, Validators,
 };
 use crate::proto::swarm::NodeId;
 use crate::proto::verdict::Verdict;
@@ -132,6 +132,37 @@ struct Representation {
     length: Option<u64>,
     /// Whether its body is still arriving, so that only one part of it can be served as it comes.
     arriving: bool,
+    /// Which part of the representation it is, if it is not all of it.
+    held: Option<Held>,
+}
+
+impl Representation {
+    fn of(status: StatusCode, fields: HeaderMap, length: Option<u64>, arriving: bool) -> Self {
+        let held = Held::of(status, &fields, length);
+        Self { status, fields, length, arriving, held }
+    }
+
+    /// Place of the first byte of its body in the representation.
+    fn first(&self) -> u64 {
+        self.held.as_ref().map_or(0, |held| held.range.start)
+    }
+
+    /// Which bytes of it answer `request`; a part that is forwarded as it came is served as it is.
+    fn ranges(&self, request: &HeaderMap) -> Ranges {
+        match (&self.held, self.length) {
+            (Some(held), _) => match held.ranges(request, &self.fields) {
+                Some(Ranges::One(range)) if range == held.range => Ranges::Whole,
+                ranges => ranges.unwrap_or(Ranges::Whole),
+            },
+            (None, Some(length)) => semantics::ranges(request, &self.fields, length),
+            (None, None) => Ranges::Whole,
+        }
+    }
+
+    /// Length of the whole representation, if it is known.
+    fn complete(&self) -> Option<u64> {
+        self.held.as_ref().map_or(self.length, |held| held.complete)
+    }
 }
 
 /// Which bytes of it are sent.
@@ -146,12 +177,9 @@ impl Cached {
     pub(super) fn deliver_stored(mut self, verdict: Verdict) -> Answer {
         let (hit, reuse) = self.found.take().expect("plan delivers only what was found");
         let (age, ttl) = age_and_ttl(reuse);
-        let representation = Representation {
-            status: hit.head.status,
-            fields: self.for_client(&hit.head.facts, hit.head.fields()),
-            length: hit.head.length,
-            arriving: false,
-        };
+        let fields = self.for_client(&hit.head.facts, hit.head.fields());
+        let representation = Representation::of(hit.head.status, fields, hit.head.length, false);
+        let first = representation.first();
         let status = self.stored_status(verdict, &hit, ttl);
         let (part, mut response) = self.reply(representation);
         let length = hit.head.length.unwrap_or(0);
@@ -159,8 +187,8 @@ impl Cached {
         *response.body_mut() = match part {
             Part::None => Body::Empty,
             Part::Whole => StoredBody::body(hit, 0..length, metrics),
-            Part::One(range) => StoredBody::body(hit, range, metrics),
-            Part::Many(multipart) => multipart_body(multipart, &hit, &metrics),
+            Part::One(range) => StoredBody::body(hit, range.start - first..range.end - first, metrics),
+            Part::Many(multipart) => Parts::body((multipart, first), hit, metrics),
         };
         self.notes.age = Some(age);
         self.notes.ttl = Some(ttl);
@@ -182,12 +210,9 @@ impl Cached {
         }
         let status = status.to_value();
         let age = arriving.draft.initial_age;
-        let representation = Representation {
-            status: arriving.draft.status,
-            fields: self.for_client(&arriving.facts, arriving.draft.fields.clone()),
-            length: arriving.draft.length,
-            arriving: true,
-        };
+        let fields = self.for_client(&arriving.facts, arriving.draft.fields.clone());
+        let representation = Representation::of(arriving.draft.status, fields, arriving.draft.length, true);
+        let first = representation.first();
         let (part, mut response) = self.reply(representation);
         if verdict == Verdict::Origin {
             let withheld = arriving.withheld.iter();
@@ -197,7 +222,9 @@ impl Cached {
         *response.body_mut() = match part {
             Part::None => Body::Empty,
             Part::Whole | Part::Many(_) => self.fill_body(arriving, reader, (0, length)),
-            Part::One(range) => self.fill_body(arriving, reader, (range.start, Some(range.end))),
+            Part::One(range) => {
+                self.fill_body(arriving, reader, (range.start - first, Some(range.end - first)))
+            }
         };
         self.notes.age = Some(age);
         self.notes.ttl = Some(ttl);
@@ -245,7 +272,7 @@ impl Cached {
     /// is still arriving are served as the whole (RFC 9110 §14.2: a server may ignore `Range`).
     fn reply(&self, mut representation: Representation) -> (Part, Response<Body>) {
         let request = &self.exchange.facts;
-        let is_ok = representation.status == StatusCode::OK;
+        let is_ok = representation.status == StatusCode::OK || representation.held.is_some();
         if is_ok && request.conditional {
             let validators = Validators::of(representation.status, &representation.fields);
             match semantics::condition(&self.method, &self.headers, &validators) {
@@ -256,20 +283,19 @@ impl Cached {
                 }
             }
         }
-        let part = match representation.length {
-            Some(length) if is_ok && request.has_range && self.method == Method::GET => {
-                match semantics::ranges(&self.headers, &representation.fields, length) {
-                    Ranges::Whole => Part::Whole,
-                    Ranges::Many(_) if representation.arriving => Part::Whole,
-                    Ranges::One(range) => Part::One(range),
-                    Ranges::Many(ranges) => {
-                        let boundary = Boundary::of(self.exchange.worker.nonce());
-                        Part::Many(Multipart::new(boundary, &representation.fields, ranges, length))
-                    }
-                    Ranges::Unsatisfiable => return (Part::None, unsatisfiable(length)),
-                }
+        let is_ranged = is_ok && request.has_range && self.method == Method::GET;
+        let part = match is_ranged.then(|| representation.ranges(&self.headers)) {
+            None | Some(Ranges::Whole) => Part::Whole,
+            Some(Ranges::Many(_)) if representation.arriving => Part::Whole,
+            Some(Ranges::One(range)) => Part::One(range),
+            Some(Ranges::Many(ranges)) => {
+                let boundary = Boundary::of(self.exchange.worker.nonce());
+                let (fields, length) = (&representation.fields, representation.complete());
+                Part::Many(Multipart::new(boundary, fields, ranges, length))
             }
-            _ => Part::Whole,
+            Some(Ranges::Unsatisfiable) => {
+                return (Part::None, unsatisfiable(representation.complete().unwrap_or(0)));
+            }
         };
         partial_fields(&mut representation, &part);
         let mut response = Response::new(Body::Empty);
@@ -316,11 +342,13 @@ impl Cached {
     }
 
     fn forwarded_status(&self) -> CacheStatus<'_> {
-        let fwd = match self.notes.reason {
-            Some(FetchReason::Revalidate) if self.is_fresh() => FwdReason::Request,
-            Some(FetchReason::Revalidate | FetchReason::Refresh) => FwdReason::Stale,
-            Some(FetchReason::VaryMiss) => FwdReason::VaryMiss,
-            Some(FetchReason::Range) => FwdReason::Partial,
+        let fwd = match (self.notes.reason, self.miss) {
+            (Some(FetchReason::Revalidate), _) if self.is_fresh() => FwdReason::Request,
+            (Some(FetchReason::Head), None) if self.is_fresh() => FwdReason::Request,
+            (Some(FetchReason::Revalidate | FetchReason::Refresh), _) => FwdReason::Stale,
+            (Some(FetchReason::Head), None) => FwdReason::Stale,
+            (_, Some(Miss::Vary)) => FwdReason::VaryMiss,
+            (_, Some(Miss::Partial)) => FwdReason::Partial,
             _ => FwdReason::UriMiss,
         };
         let status = CacheStatus::forward(&self.exchange.snapshot.config.node.name, fwd);
@@ -437,10 +465,11 @@ fn unsatisfiable(length: u64) -> Response<Body> {
 
 /// Sets status, length and range fields for the part that is sent.
 fn partial_fields(representation: &mut Representation, part: &Part) {
-    let Some(length) = representation.length else { return };
+    let complete = representation.complete();
     let fields = &mut representation.fields;
     match part {
         Part::None | Part::Whole => {
+            let Some(length) = representation.length else { return };
             if !representation.status.is_informational() && representation.status != StatusCode::NO_CONTENT {
                 // As the origin stated it, or, where it did not, as it turned out.
                 fields.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
@@ -449,18 +478,14 @@ fn partial_fields(representation: &mut Representation, part: &Part) {
         }
         Part::One(range) => {
             fields.insert(CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
-            fields.insert(CONTENT_RANGE, semantics::content_range(range, length));
+            fields.insert(CONTENT_RANGE, semantics::content_range(range, complete));
         }
         Part::Many(multipart) => {
             fields.insert(CONTENT_LENGTH, HeaderValue::from(multipart.content_length()));
             fields.insert(CONTENT_TYPE, multipart.content_type());
+            fields.remove(CONTENT_RANGE);
         }
     }
     fields.entry(ACCEPT_RANGES).or_insert(HeaderValue::from_static("bytes"));
     representation.status = StatusCode::PARTIAL_CONTENT;
-}
-
-/// The parts of a multipart reply, one after the other.
-fn multipart_body(multipart: Multipart, hit: &Hit, metrics: &Arc<SiteMetrics>) -> Body {
-    super::body::Parts::body(multipart, hit.clone(), Arc::clone(metrics))
 }

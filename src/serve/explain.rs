@@ -205,6 +205,10 @@ impl Node {
                 };
             }
         };
+        if hit.head.is_part() {
+            let why = "a part is stored; the rest is fetched".to_owned();
+            return Next { verdict: Verdict::Origin.as_str(), why };
+        }
         let facts = RequestFacts::parse(&Method::GET, fields);
         match semantics::reuse(&facts, &stored, now, routed.policy()) {
             Reuse::Fresh { ttl, .. } => {

@@ -3,18 +3,19 @@
 
 use super::deliver::Failure;
 use super::fill::{Arriving, Joined, Outcome, Reader, Under};
+use super::head::Told;
 use super::lead::{self, Reach};
 use super::{Cached, Exchange, Fetching};
 use crate::body::Body;
 use crate::origin::Fetched;
-use crate::proto::key::VariantId;
-use crate::proto::plan::{Event, FetchReason, Filled, How};
+use crate::proto::key::{self, VariantId};
+use crate::proto::plan::{Event, FetchReason, Filled, How, Miss};
 use crate::proto::purge::Judgement;
 use crate::proto::seek::Ground;
-use crate::proto::semantics::{Reuse, VaryList};
+use crate::proto::semantics::{Reuse, VaryList, Wanted};
 use crate::proto::verdict::Source;
 use crate::store::{Hit, Lookup};
-use http::Method;
+use http::{Method, StatusCode};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -42,8 +43,10 @@ impl Cached {
         if how == How::Forward {
             return self.forward(reason).await;
         }
+        let wanted = self.wanted(reason);
+        let listed = key::part(self.variant(), wanted);
         let joined = match how {
-            How::Join => worker.node.fills.join(exchange.routed.keyed(), self.variant(), || self.settled()),
+            How::Join => worker.node.fills.join(exchange.routed.keyed(), listed, || self.settled()),
             _ => Joined::Alone,
         };
         let (reader, collapsed) = match joined {
@@ -53,24 +56,33 @@ impl Cached {
                 (reader, true)
             }
             Joined::Lead(leader, reader) => {
-                lead::start(&worker, self.asking(reason, Reach::Swarm, leader.position()), leader);
+                lead::start(&worker, self.asking(reason, Reach::Swarm, (wanted, leader.position())), leader);
                 (reader, false)
             }
             Joined::Alone => {
                 let (leader, reader) = worker.node.fills.alone(exchange.routed.keyed());
-                lead::start(&worker, self.asking(reason, Reach::Stored, leader.position()), leader);
+                lead::start(&worker, self.asking(reason, Reach::Stored, (wanted, leader.position())), leader);
                 (reader, false)
             }
         };
         let outcome = reader.outcome().await;
         self.notes.collapsed = collapsed;
-        self.outcome(outcome, reader, collapsed)
+        // What it asked for itself, and nothing stored had a part in, is its own also if it is another range.
+        let is_own = !collapsed && self.part.is_none() && wanted != Wanted::Whole;
+        self.outcome(outcome, reader, (collapsed, is_own))
     }
 
-    fn outcome(&mut self, outcome: Outcome, reader: Reader, collapsed: bool) -> (Event, Fetching) {
+    fn outcome(
+        &mut self,
+        outcome: Outcome,
+        reader: Reader,
+        (collapsed, is_own): (bool, bool),
+    ) -> (Event, Fetching) {
         self.exchange.renew();
         match outcome {
-            Outcome::Streaming(arriving) | Outcome::Stored(arriving, _) if !self.selects(&arriving) => {
+            Outcome::Streaming(arriving) | Outcome::Stored(arriving, _)
+                if !self.selects(&arriving) || !(is_own || self.is_covered_by_fill(&arriving)) =>
+            {
                 self.filled(Filled::Unfit, Fetching::Nothing)
             }
             Outcome::Streaming(arriving) | Outcome::Stored(arriving, _) => {
@@ -83,7 +95,8 @@ impl Cached {
                 let under = reader.poll_under(&Context::from_waker(Waker::noop()));
                 let in_fleet = self.exchange.worker.node.mesh.is_some();
                 self.notes.from_peer = in_fleet && under != Poll::Ready(Under::Origin);
-                self.found = self.judge(&hit).ok().map(|reuse| (hit, reuse));
+                let covered = self.is_covered_by(&hit);
+                self.found = self.judge(&hit).ok().filter(|_| covered).map(|reuse| (hit, reuse));
                 let filled =
                     if self.found.is_some() { Filled::Refreshed { collapsed } } else { Filled::Unfit };
                 self.filled(filled, Fetching::Nothing)
@@ -114,14 +127,16 @@ impl Cached {
             }
         };
         if self.method != Method::GET {
+            Box::pin(self.heed_head(Told::of(&fetched), &leader)).await;
             return self.own(fetched);
         }
         match lead::storable(&exchange.facts, exchange.routed.policy(), &fetched.response) {
             Ok(storable) => {
-                let asking = self.asking(reason, Reach::Origin, leader.position());
+                let wanted = Wanted::of(&self.headers);
+                let asking = self.asking(reason, Reach::Origin, (wanted, leader.position()));
                 lead::adopt(&exchange.worker, asking, leader, (fetched, storable));
                 let outcome = reader.outcome().await;
-                self.outcome(outcome, reader, false)
+                self.outcome(outcome, reader, (false, true))
             }
             Err(not_storable) => {
                 let (node, routed) = (&exchange.worker.node, &exchange.routed);
@@ -157,8 +172,10 @@ impl Cached {
         let variant = |vary: &VaryList| vary.variant(exchange.routed.object, &self.headers);
         let key = exchange.routed.key.as_bytes();
         match exchange.worker.node.store.lookup(exchange.routed.object, key, variant) {
-            Lookup::Memory(hit) => matches!(self.judge(&hit), Ok(Reuse::Fresh { .. })),
-            Lookup::OnDisk(_) => self.found.is_none(),
+            Lookup::Memory(hit) => {
+                self.is_covered_by(&hit) && matches!(self.judge(&hit), Ok(Reuse::Fresh { .. }))
+            }
+            Lookup::OnDisk(_) => self.found.is_none() && self.miss != Some(Miss::Partial),
             Lookup::Miss(_) => false,
         }
     }
@@ -176,12 +193,22 @@ impl Cached {
             .is_none_or(|vary| vary.variant(object, &self.headers) == arriving.draft.variant)
     }
 
+    /// Whether what is arriving has all that this request asks for.
+    fn is_covered_by_fill(&self, arriving: &Arriving) -> bool {
+        let draft = &arriving.draft;
+        draft.status != StatusCode::PARTIAL_CONTENT
+            || self.exchange.facts.has_range
+                && self.is_covered_by_part((draft.status, &draft.fields), draft.length)
+    }
+
     /// Refreshes a stale object behind the response that it just gave (RFC 5861 §3).
     pub(super) fn refresh_behind(&self) {
         let worker = &self.exchange.worker;
-        let joined = worker.node.fills.join(self.exchange.routed.keyed(), self.variant(), || self.settled());
+        let wanted = self.wanted(FetchReason::Refresh);
+        let listed = key::part(self.variant(), wanted);
+        let joined = worker.node.fills.join(self.exchange.routed.keyed(), listed, || self.settled());
         if let Joined::Lead(leader, _reader) = joined {
-            let asking = self.asking(FetchReason::Refresh, Reach::Swarm, leader.position());
+            let asking = self.asking(FetchReason::Refresh, Reach::Swarm, (wanted, leader.position()));
             lead::start(worker, asking, leader);
         }
     }

@@ -8,10 +8,16 @@ use crate::proto::relay::{Checker, RelayFault};
 use crate::proto::semantics;
 use crate::store::Filling;
 use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
 use std::sync::Arc;
 
 /// Bytes after which readers are woken even while more bytes are at hand.
 const WAKE_BYTES: usize = 64 << 10;
+
+/// Most bytes that are fetched beyond what was asked for, when a range was: before it, and after its readers have left. So a
+/// request for one byte costs the origin no more than twice this (RangeAmp, DSN 2020). In a fleet, whose members share whole
+/// objects, it is a fill's window before it.
+pub(super) const RANGE_EXTRA_MAX: u64 = 1 << 20;
 
 /// Why a fill ends before its body, as its readers are told.
 pub(super) type Broken = &'static str;
@@ -23,13 +29,25 @@ pub(super) struct Intake {
     filling: Filling,
     received: u64,
     unwoken: usize,
+    /// Whether only a range was asked for.
+    is_sparing: bool,
 }
 
 impl Intake {
     /// Opens the fill for readers; its bytes follow.
     pub(super) fn begin(leader: Leader, arriving: Arc<Arriving>, filling: Filling) -> Self {
         leader.stream(Arc::clone(&arriving));
-        Self { leader, arriving, filling, received: 0, unwoken: 0 }
+        Self { leader, arriving, filling, received: 0, unwoken: 0, is_sparing: false }
+    }
+
+    /// The same, for a request that asked for a range: it is ended soon after its readers have left.
+    pub(super) fn sparing(self, is_sparing: bool) -> Self {
+        Self { is_sparing, ..self }
+    }
+
+    /// Bytes of the body so far.
+    pub(super) fn received(&self) -> u64 {
+        self.received
     }
 
     /// Wakes the readers: no more bytes are at hand.
@@ -43,8 +61,8 @@ impl Intake {
     /// # Errors
     /// If nobody wants them any more.
     pub(super) async fn push(&mut self, bytes: Bytes) -> Result<(), Broken> {
-        if !self.leader.has_readers() && !worth_finishing(self.received, self.arriving.draft.length) {
-            return Err("abandoned by all readers");
+        if !self.leader.has_readers() && !self.is_worth_finishing() {
+            return Err(ABANDONED);
         }
         self.received += bytes.len() as u64;
         self.unwoken += bytes.len();
@@ -88,6 +106,24 @@ impl Intake {
         self.leader.broken(self.arriving, why);
     }
 
+    /// The body failed. What came of it is kept with these status and fields, if there are any.
+    pub(super) async fn cut(self, node: &Node, kept: Option<(StatusCode, HeaderMap)>, why: Broken) {
+        let Self { leader, arriving, mut filling, .. } = self;
+        let kept = kept.filter(|_| !leader.is_doomed());
+        let filing = match kept {
+            None => None,
+            Some((status, fields)) => {
+                filling.cut(status, fields);
+                filling.publish().await.ok().and_then(|(_hit, filing)| filing)
+            }
+        };
+        node.metrics.purges.fills.inc_by(u64::from(leader.is_overtaken()));
+        leader.broken(arriving, why);
+        if let Some(filing) = filing {
+            filing.queue().await;
+        }
+    }
+
     /// All has come: the version is put in the store, and the directory is told.
     pub(super) async fn complete(self, node: &Node, asking: &Asking, leave: Leave) {
         let Self { leader, arriving, filling, received, .. } = self;
@@ -119,6 +155,14 @@ impl Intake {
         }
     }
 
+    fn is_worth_finishing(&self) -> bool {
+        let length = self.arriving.draft.length;
+        if self.is_sparing {
+            return length.is_some_and(|length| length.saturating_sub(self.received) <= RANGE_EXTRA_MAX);
+        }
+        worth_finishing(self.received, length)
+    }
+
     /// A laggard may be left behind if the bytes that it misses can be had elsewhere: from the store, or
     /// from the origin by a range of the very same version (design §5).
     fn pace(&self) -> Pace {
@@ -132,7 +176,10 @@ impl Intake {
     }
 }
 
-const LENGTH: Broken = "body has not its stated length";
+/// The body is not as long as it said.
+pub(super) const LENGTH: Broken = "body has not its stated length";
+/// Nobody wants the body any more.
+pub(super) const ABANDONED: Broken = "abandoned by all readers";
 
 const fn length_is_wrong(_: RelayFault) -> Broken {
     LENGTH

@@ -48,6 +48,8 @@ enum Response {
     Storable {
         vary: Option<VaryList>,
     },
+    /// The key is no object, but a language of one, in which this variant is.
+    InLanguage(VariantId),
 }
 
 impl Default for Known {
@@ -65,6 +67,19 @@ impl Known {
     /// A response for `object` was storable, and varies by `vary`.
     pub fn storable(&self, object: ObjectId, vary: Option<VaryList>) {
         self.shard(object).note(object, Response::Storable { vary });
+    }
+
+    /// The response that is remembered under `language` is that variant.
+    pub fn in_language(&self, language: VariantId, variant: VariantId) {
+        self.shard(ObjectId(language.0)).note(ObjectId(language.0), Response::InLanguage(variant));
+    }
+
+    /// The variant that is remembered under `language`.
+    pub fn of_language(&self, language: VariantId) -> Option<VariantId> {
+        match self.shard(ObjectId(language.0)).response(ObjectId(language.0)) {
+            Response::InLanguage(variant) => Some(*variant),
+            _ => None,
+        }
     }
 
     /// Whether responses for `object` were not storable of late.

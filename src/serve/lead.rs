@@ -3,8 +3,9 @@
 
 use super::deliver::Failure;
 use super::fill::{Arriving, Leader, Under};
-use super::intake::{Broken, Intake};
+use super::intake::Intake;
 use super::leave::Leave;
+use super::splice::{self, Joint, Splice, Stored};
 use super::{Node, Worker, seek};
 use crate::body::Body;
 use crate::config::model::Site;
@@ -16,17 +17,15 @@ use crate::proto::purge::Judgement;
 use crate::proto::relay::Checker;
 use crate::proto::seek::Ground;
 use crate::proto::semantics::{
-    self, CachePolicy, ContentRange, NotStorable, RequestFacts, ResponseFacts, StoreReason, Vary, VaryList,
+    self, CachePolicy, NotStorable, RequestFacts, ResponseFacts, StoreReason, Vary, VaryList, Wanted,
 };
 use crate::proto::time::Wall;
 use crate::proto::verdict::Source;
 use crate::store::Hit;
 use crate::telemetry::{SiteMetrics, enter};
-use futures_util::FutureExt;
-use http::header::{CONTENT_RANGE, IF_RANGE, RANGE};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http::header::{CONTENT_RANGE, RANGE};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
-use http_body_util::BodyExt;
 use std::sync::Arc;
 
 /// Where the leader of a fill looks for its version.
@@ -63,6 +62,12 @@ pub(super) struct Asking {
     pub forward: Request<()>,
     /// The stored version to validate.
     pub stale: Option<Hit>,
+    /// A stored part of it, which no purge selects.
+    pub part: Option<Hit>,
+    /// What of it is fetched.
+    pub wanted: Wanted,
+    /// Whether only a range was asked for, so that no more than that is worth much.
+    pub is_sparing: bool,
     /// Why it is fetched, and the origin asked if no peer has it.
     pub reason: FetchReason,
     /// Where it is looked for.
@@ -76,8 +81,8 @@ pub(super) type Storable = (StoreReason, Option<VaryList>);
 
 /// What an origin response means for the cache.
 enum Classified {
-    /// It may be stored.
-    Store(Storable),
+    /// It may be stored, perhaps together with a part that is.
+    Store(Storable, Option<Box<Splice>>),
     /// It must not.
     Pass(NotStorable),
     /// It validates the stored version.
@@ -98,6 +103,8 @@ async fn lead(worker: Arc<Worker>, asking: Asking, leader: Leader) {
     let ground = match &worker.node.mesh {
         None => Ground::Off,
         Some(_) if asking.reach == Reach::Off => Ground::Off,
+        // Parts are not shared.
+        Some(_) if asking.is_of_part() => Ground::Off,
         Some(_) if asking.reach == Reach::Origin => Ground::Home,
         Some(_) if asking.is_end_to_end() => Ground::EndToEnd,
         Some(mesh) => {
@@ -129,8 +136,8 @@ pub(super) async fn from_origin(worker: Arc<Worker>, mut asking: Asking, leader:
             }
             leader.refreshed(hit);
         }
-        Ok((fetched, Classified::Store(storable))) => {
-            store(worker, &asking, (leader, leave), (fetched, storable)).await;
+        Ok((fetched, Classified::Store(storable, splice))) => {
+            store(worker, &asking, (leader, leave), (fetched, storable), splice).await;
         }
         Ok((fetched, classified)) => {
             let mut of_object = false;
@@ -152,7 +159,7 @@ pub(super) fn adopt(worker: &Arc<Worker>, asking: Asking, leader: Leader, storab
     worker.spawner.spawn(Box::pin(async move {
         let metrics = Arc::clone(&asking.metrics);
         let _open = enter(&metrics.fills_open);
-        store(own, &asking, (leader, Leave::of(Ground::Off)), storable).await;
+        store(own, &asking, (leader, Leave::of(Ground::Off)), storable, None).await;
     }));
 }
 
@@ -181,9 +188,32 @@ pub(super) fn is_server_error(status: StatusCode) -> bool {
     matches!(status.as_u16(), 500 | 502 | 503 | 504)
 }
 
+/// Asks only for what is missing, if a part is stored. Asks for all that is wanted if the answer does not fit the part.
+async fn ask(
+    worker: &Worker,
+    asking: &mut Asking,
+    ground: Ground,
+) -> Result<(Fetched, Classified), FetchError> {
+    let Some(joint) = Joint::of(asking) else { return ask_for_all(worker, asking, ground).await };
+    let fetched = fetch(worker, asking, joint.request(asking), ground).await?;
+    if let Some((splice, storable)) = joint.fit(asking, &fetched) {
+        return Ok((fetched, Classified::Store(storable, Some(Box::new(splice)))));
+    }
+    match fetched.response.status() {
+        StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::NOT_MODIFIED => {
+            drop(fetched);
+            ask_for_all(worker, asking, ground).await
+        }
+        _ => {
+            let classified = classify(asking, &fetched);
+            Ok((fetched, classified))
+        }
+    }
+}
+
 /// Asks, conditionally if a stored version has validators; asks again without conditions, once, if
 /// the answer was a 304 that fits nothing stored (RFC 9111 §4.3.4).
-async fn ask(
+async fn ask_for_all(
     worker: &Worker,
     asking: &mut Asking,
     ground: Ground,
@@ -193,13 +223,15 @@ async fn ask(
         .stale
         .as_ref()
         .is_some_and(|hit| semantics::make_conditional(request.headers_mut(), &hit.head.fields()));
+    asking.ask_for_part(&mut request);
     let fetched = fetch(worker, asking, request, ground).await?;
     let classified = classify(asking, &fetched);
     if !(conditional && matches!(classified, Classified::Again)) {
         return Ok((fetched, classified));
     }
     drop(fetched);
-    let request = asking.request_to_origin();
+    let mut request = asking.request_to_origin();
+    asking.ask_for_part(&mut request);
     let fetched = fetch(worker, asking, request, ground).await?;
     let classified = classify(asking, &fetched);
     Ok((fetched, classified))
@@ -234,7 +266,7 @@ fn classify(asking: &Asking, fetched: &Fetched) -> Classified {
         };
     }
     match storable(&asking.request, &asking.policy, response) {
-        Ok(storable) => Classified::Store(storable),
+        Ok(storable) => Classified::Store(storable, None),
         Err(not) => Classified::Pass(not),
     }
 }
@@ -245,9 +277,18 @@ pub(super) fn storable(
     policy: &CachePolicy,
     response: &Response<Body>,
 ) -> Result<Storable, NotStorable> {
-    let facts = ResponseFacts::parse(response.status(), response.headers());
+    storable_as(request, policy, (response.status(), response.headers()))
+}
+
+/// Whether a response with this status and these fields may be stored for a request with these facts.
+pub(super) fn storable_as(
+    request: &RequestFacts,
+    policy: &CachePolicy,
+    (status, fields): (StatusCode, &HeaderMap),
+) -> Result<Storable, NotStorable> {
+    let facts = ResponseFacts::parse(status, fields);
     let reason = semantics::storable(request, &facts, policy)?;
-    match Vary::of(response.headers()) {
+    match Vary::of(fields) {
         Vary::Star => Err(NotStorable::VaryStar),
         Vary::None => Ok((reason, None)),
         Vary::Fields(list) => Ok((reason, Some(list))),
@@ -279,7 +320,12 @@ pub(super) async fn renew(
     (update, age, received): (&HeaderMap, u32, Wall),
 ) -> (Hit, Option<NotStorable>) {
     let Ok(mut draft) = hit.head.to_draft() else { return (hit.clone(), None) };
+    let place = draft.fields.get(CONTENT_RANGE).filter(|_| hit.head.is_part()).cloned();
     draft.fields = semantics::merge_304(&draft.fields, update);
+    if let Some(place) = place {
+        // Which bytes these are is not for a 304 to say.
+        draft.fields.insert(CONTENT_RANGE, place);
+    }
     draft.received = received;
     draft.initial_age = age;
     // Which purges were known of the old head says nothing of what it was given now.
@@ -306,10 +352,10 @@ async fn store(
     asking: &Asking,
     (leader, leave): (Leader, Leave),
     (fetched, (reason, vary)): (Fetched, Storable),
+    splice: Option<Box<Splice>>,
 ) {
     let (head, body) = fetched.response.into_parts();
     let facts = ResponseFacts::parse(head.status, &head.headers);
-    let length = body.size_hint().exact();
     let object = asking.object;
     let selecting = vary.as_ref().map(|vary| vary.selecting(&asking.selecting)).unwrap_or_default();
     let variant = vary.as_ref().map_or_else(
@@ -320,26 +366,31 @@ async fn store(
     if !asking.policy.expose_tags {
         semantics::strip_tags(&mut withheld);
     }
-    let mut fields = head.headers;
+    let mut fields = head.headers.clone();
     semantics::ensure_date(&mut fields, fetched.received);
     let fields = semantics::storable_fields(&fields);
+    let kept = Stored::of(&head, fields, body.size_hint().exact(), splice.as_deref());
     let nonce = worker.nonce();
-    let pin = semantics::strong_etag(&fields).map_or(VersionPin::Nonce(nonce), VersionPin::StrongEtag);
+    let pin = semantics::strong_etag(&kept.fields).map_or(VersionPin::Nonce(nonce), VersionPin::StrongEtag);
+    let version = key::version(object, variant, pin);
     let draft = HeadDraft {
-        version: key::version(object, variant, pin),
+        version: kept.version(version),
         variant,
         key: asking.key.clone(),
         selecting,
-        status: head.status,
-        fields,
-        length,
-        received: fetched.received,
+        status: kept.status,
+        received: kept.received(fetched.received),
+        fields: kept.fields,
+        length: kept.length,
         initial_age: semantics::corrected_initial_age(&facts, fetched.request_sent, fetched.received),
         position: asking.position,
         reason,
-        personal: asking.reach == Reach::Off || semantics::personal(&asking.request, &facts),
+        personal: asking.reach == Reach::Off || kept.personal || semantics::personal(&asking.request, &facts),
     };
+    let facts = ResponseFacts::parse(draft.status, &draft.fields);
+    let (length, first) = (draft.length, kept.held.map_or(0, |held| held.range.start));
     worker.node.known.storable(object, vary.clone());
+    note_language(&worker.node, asking, &draft, vary.as_ref());
     let filling = worker.node.store.begin(draft.clone());
     let partial = filling.partial();
     let server = Some(fetched.server);
@@ -353,94 +404,29 @@ async fn store(
         server,
         peer: None,
     });
-    let checker = worker.node.mesh.is_some().then(|| Checker::new(length));
-    let intake = Intake::begin(leader, arriving, filling);
-    match pump(intake, body, &asking.metrics, checker).await {
-        Ok(intake) => intake.complete(&worker.node, asking, leave).await,
-        Err((intake, why)) => {
-            intake.broken(why);
+    let mut checker = worker.node.mesh.is_some().then(|| Checker::new(length));
+    let mut intake = Intake::begin(leader, arriving, filling).sparing(asking.is_sparing);
+    let fed = match splice {
+        None => splice::feed(&mut intake, body, None, (asking, &mut checker)).await,
+        Some(splice) => splice.feed((&worker, asking), &mut intake, body, &mut checker).await,
+    };
+    let end = |()| checker.as_mut().map_or(Ok(()), |checker| intake.end_trusted(checker));
+    match fed.and_then(end) {
+        Ok(()) => intake.complete(&worker.node, asking, leave).await,
+        Err(why) => {
+            splice::break_off(&worker.node, asking, intake, first, why).await;
             leave.failed();
         }
     }
 }
 
-/// Moves the origin's body into the fill. Readers are woken when no more bytes are at hand, or 64 KiB have
-/// gathered, whichever is first.
-async fn pump(
-    mut intake: Intake,
-    mut body: Body,
-    metrics: &SiteMetrics,
-    mut checker: Option<Checker>,
-) -> Result<Intake, (Intake, Broken)> {
-    loop {
-        let frame = match body.frame().now_or_never() {
-            Some(frame) => frame,
-            None => {
-                intake.wake();
-                body.frame().await
-            }
-        };
-        let bytes = match frame {
-            None => break,
-            Some(Err(_)) => return Err((intake, "upstream body failed")),
-            Some(Ok(frame)) => match frame.into_data() {
-                Ok(bytes) => bytes,
-                Err(_trailers) => continue,
-            },
-        };
-        metrics.origin_bytes.inc_by(bytes.len() as u64);
-        if let Err(why) = intake.push_trusted(bytes, checker.as_mut()).await {
-            return Err((intake, why));
-        }
+/// Remembers in which language a variant is, for those who like this language best.
+fn note_language(node: &Node, asking: &Asking, draft: &HeadDraft, vary: Option<&VaryList>) {
+    let Some(vary) = vary.filter(|_| asking.policy.select_language) else { return };
+    let Some(language) = semantics::Language::of_response(&draft.fields) else { return };
+    if let Some(listed) = vary.variant_in(asking.object, &asking.selecting, &language) {
+        node.known.in_language(listed, draft.variant);
     }
-    match checker.as_mut().map_or(Ok(()), |checker| intake.end_trusted(checker)) {
-        Ok(()) => Ok(intake),
-        Err(why) => Err((intake, why)),
-    }
-}
-
-/// The rest of an arriving version from `offset` on, for a reader that fell behind.
-pub(super) async fn range_from(
-    worker: &Worker,
-    (site, metrics): (&Site, &SiteMetrics),
-    arriving: &Arriving,
-    offset: u64,
-) -> Option<Body> {
-    metrics.origin_fetches.inc(FetchReason::Laggard as usize);
-    metrics.taking.origin_fetches.of(Ground::Off).inc();
-    range(worker, site, arriving, (offset, None)).await
-}
-
-/// Bytes of an arriving version from `start` to before `end`, or to its end, asked of the server that it comes
-/// from, if that is known. `None` if the version has no strong validator, or is not what the server has any
-/// more: bytes of two versions are never spliced (RFC 9110 §13.1.5).
-pub(super) async fn range(
-    worker: &Worker,
-    site: &Site,
-    arriving: &Arriving,
-    (start, end): (u64, Option<u64>),
-) -> Option<Body> {
-    let etag = semantics::strong_etag(&arriving.draft.fields)?.to_vec();
-    let parts = key::decode(arriving.draft.key.as_bytes())?;
-    let mut request = Request::get(parts.path).body(Body::Empty).ok()?;
-    let host = site.origin.host.as_deref().unwrap_or(parts.host);
-    let headers = request.headers_mut();
-    headers.insert(http::header::HOST, HeaderValue::from_str(host).ok()?);
-    let last = end.map(|end| (end - 1).to_string()).unwrap_or_default();
-    headers.insert(RANGE, HeaderValue::from_str(&format!("bytes={start}-{last}")).ok()?);
-    headers.insert(IF_RANGE, HeaderValue::from_bytes(&etag).ok()?);
-    for selecting in &arriving.draft.selecting {
-        if let Some(value) = &selecting.value {
-            headers.insert(selecting.name.clone(), HeaderValue::from_maybe_shared(value.clone()).ok()?);
-        }
-    }
-    let fetched = worker.origins.fetch(&site.origin, request, arriving.server.as_ref()).await.ok()?;
-    let headers = fetched.response.headers();
-    let range = headers.get(CONTENT_RANGE).and_then(semantics::parse_content_range);
-    let starts = matches!(range, Some(ContentRange::Satisfied { range, .. }) if range.start == start);
-    let same = semantics::strong_etag(headers) == Some(&etag[..]);
-    (fetched.response.status() == StatusCode::PARTIAL_CONTENT && starts && same)
-        .then(|| fetched.response.into_body())
 }
 
 impl Asking {
@@ -450,6 +436,17 @@ impl Asking {
         let demands =
             request.no_cache || request.no_store || request.max_age.is_some() || request.min_fresh.is_some();
         request.has_authorization || (demands && self.policy.honour_request_directives)
+    }
+
+    /// Whether it is for a part of an object, which other nodes know nothing of.
+    fn is_of_part(&self) -> bool {
+        self.wanted != Wanted::Whole || self.stale.as_ref().is_some_and(|hit| hit.head.is_part())
+    }
+
+    fn ask_for_part(&self, request: &mut Request<Body>) {
+        if let Some(range) = self.wanted.to_value() {
+            request.headers_mut().insert(RANGE, range);
+        }
     }
 
     /// The request; with a stored version to validate, another may follow.

@@ -26,7 +26,7 @@ impl Leave {
     pub(super) fn stored(self, asking: &Asking, hit: &Hit, now: Wall) {
         let Some(lease) = self.lease else { return };
         // What may not leave this node is of no use to those who wait for it.
-        if hit.head.personal {
+        if hit.head.stays() {
             return lease.end(Ending::Uncacheable, None);
         }
         lease.end(Ending::Stored, Some(holding(asking, hit, now)));

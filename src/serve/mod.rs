@@ -14,6 +14,8 @@ mod explain;
 mod fetching;
 mod fill;
 mod fleet;
+mod groups;
+mod head;
 mod intake;
 mod known;
 mod lead;
@@ -24,6 +26,7 @@ mod pass;
 mod post;
 mod purge;
 mod seek;
+mod splice;
 mod supply;
 #[cfg(test)]
 mod tests;
@@ -43,7 +46,9 @@ use crate::peer::Mesh;
 use crate::proto::key::{ObjectId, Scheme, VariantId};
 use crate::proto::plan::{self, Event, Miss, Step, Tier};
 use crate::proto::purge::Judgement;
-use crate::proto::semantics::{self, RequestFacts, Reuse, Stored, VaryList};
+use crate::proto::semantics::{
+    self, EtagKind, Held, Language, RequestFacts, Reuse, Stored, VaryList, Wanted,
+};
 use crate::proto::time::{Now, Wall};
 use crate::proto::verdict::Verdict;
 use crate::purge::Purges;
@@ -54,7 +59,8 @@ use crate::telemetry::{Metrics, SiteMetrics};
 use arc_swap::ArcSwap;
 use fill::{Arriving, Reader, WINDOW_BYTES};
 use hashbrown::HashMap;
-use http::{HeaderMap, HeaderValue, Method, Request, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version};
+use intake::RANGE_EXTRA_MAX;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -238,6 +244,10 @@ struct Cached {
     headers: HeaderMap,
     /// The stored response that was found, and how it was judged.
     found: Option<(Hit, Reuse)>,
+    /// A stored part of what is asked for, which is not all of it.
+    part: Option<Hit>,
+    /// Why the store had nothing to use.
+    miss: Option<Miss>,
     replans: u8,
     notes: Notes,
 }
@@ -254,7 +264,16 @@ impl Cached {
     fn new(exchange: Exchange, request: Request<Body>) -> Self {
         let (head, _no_body) = request.into_parts();
         let notes = Notes::of(&exchange);
-        Self { exchange, method: head.method, headers: head.headers, found: None, replans: 0, notes }
+        Self {
+            exchange,
+            method: head.method,
+            headers: head.headers,
+            found: None,
+            part: None,
+            miss: None,
+            replans: 0,
+            notes,
+        }
     }
 
     /// The loop: what `plan` says is done, and what came of it is told to `plan`.
@@ -283,13 +302,20 @@ impl Cached {
         plan::Facts {
             request,
             head: self.method == Method::HEAD,
-            far_range: request.has_range && semantics::range_is_far(&self.headers, WINDOW_BYTES),
+            far_range: request.has_range && semantics::range_is_far(&self.headers, self.near_max()),
+            one_range: request.has_range && Wanted::of(&self.headers) != Wanted::Whole,
             uncacheable: self.is_uncacheable(),
             shareable: !self.is_no_store()
                 && (!(request.has_authorization || request.has_cookie)
                     || (self.must_fetch() && self.may_share_personal())),
             replans: self.replans,
         }
+    }
+
+    /// Up to where a range may begin so that the whole is fetched for it. Others of a fleet may have the whole, but never a part.
+    fn near_max(&self) -> u64 {
+        let in_fleet = self.exchange.worker.node.mesh.is_some() && self.exchange.routed.peers();
+        if in_fleet { WINDOW_BYTES } else { RANGE_EXTRA_MAX }
     }
 
     /// What is remembered of the key is of interest only then, so a hit does not pay for it.
@@ -324,10 +350,15 @@ impl Cached {
             Lookup::Memory(hit) => Ok(hit),
             Lookup::OnDisk(on_disk) => store.load(on_disk).await.or(Err(Miss::Damaged)),
             Lookup::Miss(MissReason::Uri) => Err(Miss::Uri),
-            Lookup::Miss(MissReason::Vary) => Err(Miss::Vary),
+            Lookup::Miss(MissReason::Vary) => self.lookup_language().await.ok_or(Miss::Vary),
         };
         match hit {
             Ok(hit) => match self.judge(&hit) {
+                Ok(reuse) if !self.is_covered_by(&hit) => {
+                    self.found = None;
+                    self.part = Some(hit).filter(|hit| may_complete(hit, reuse));
+                    self.missed(Miss::Partial)
+                }
                 Ok(reuse) => {
                     let tier = hit.tier;
                     self.found = Some((hit, reuse));
@@ -344,15 +375,51 @@ impl Cached {
         }
     }
 
+    /// What is stored and fresh in the language that this request likes best, if the site's policy lets that answer it.
+    async fn lookup_language(&self) -> Option<Hit> {
+        let (node, routed) = (&self.exchange.worker.node, &self.exchange.routed);
+        routed.policy().select_language.then_some(())?;
+        let wanted = Language::wanted(&self.headers)?;
+        let listed = node.store.vary(routed.object)?.variant_in(routed.object, &self.headers, &wanted)?;
+        let variant = node.known.of_language(listed)?;
+        let hit = match node.store.lookup(routed.object, routed.key.as_bytes(), |_| variant) {
+            Lookup::Memory(hit) => hit,
+            Lookup::OnDisk(on_disk) => node.store.load(on_disk).await.ok()?,
+            Lookup::Miss(_) => return None,
+        };
+        // What is remembered may be of an older version.
+        let is_in_it = Language::of_response(&hit.head.fields()) == Some(wanted);
+        (is_in_it && matches!(self.judge(&hit), Ok(Reuse::Fresh { .. }))).then_some(hit)
+    }
+
     fn missed(&mut self, miss: Miss) -> Event {
         self.notes.missed = true;
+        self.miss = Some(miss);
         Event::Missed(miss)
+    }
+
+    /// Whether a stored version has all that is asked for: a part may not. HEAD is not answered from a part, which may
+    /// lack fields of the whole (RFC 9110 §15.3.7).
+    fn is_covered_by(&self, hit: &Hit) -> bool {
+        let head = &hit.head;
+        !head.is_part()
+            || self.exchange.facts.has_range
+                && self.is_covered_by_part((head.status, &head.fields()), head.length)
+    }
+
+    fn is_covered_by_part(&self, (status, fields): (StatusCode, &HeaderMap), length: Option<u64>) -> bool {
+        Held::of(status, fields, length).is_some_and(|held| held.ranges(&self.headers, fields).is_some())
     }
 
     /// How a stored version may be used, by what purges and freshness say of it now.
     fn judge(&self, hit: &Hit) -> Result<Reuse, Gone> {
         self.exchange.worker.node.reuse(hit, &self.exchange)
     }
+}
+
+/// Whether a stored part is of use to a fetch of more: it is fresh, or the origin can be asked whether it still is what it has.
+fn may_complete(hit: &Hit, reuse: Reuse) -> bool {
+    hit.head.facts.etag() == EtagKind::Strong || matches!(reuse, Reuse::Fresh { .. })
 }
 
 impl From<MissReason> for Miss {

@@ -4,9 +4,10 @@
 use super::{Node, Purged};
 use crate::peer::Delivery;
 use crate::proto::allowance::{Bucket, Rate};
-use crate::proto::purge::{Mode, Shown, Wanted};
+use crate::proto::purge::{Mode, Selector, Shown, Wanted};
 use crate::purge::PurgeError;
 use crate::route::BadSelector;
+use crate::task::Spawner;
 use crate::telemetry::{PurgeOutcome, enter};
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -15,6 +16,7 @@ use std::collections::VecDeque;
 use std::fmt::Write;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
@@ -26,6 +28,8 @@ pub const WAIT_MAX: Duration = Duration::from_secs(25);
 const OPEN_MAX: usize = 32;
 /// When to come again while so many are in progress.
 const BUSY_PAUSE: Duration = Duration::from_secs(1);
+/// Invalidations of groups in progress on a node. Clients cause them, so they take no place of an operator's.
+const GROUPS_OPEN_MAX: usize = 8;
 /// Selectors of a call that count as one call more.
 const SELECTORS_PER_COST: usize = 100;
 /// Purges that are kept in mind.
@@ -47,6 +51,8 @@ pub enum Way {
     Admin,
     /// A request to a site: `PURGE` and its like.
     Method,
+    /// The origin's answer to an unsafe request (`Cache-Group-Invalidation`, RFC 9875).
+    Origin,
 }
 
 impl Way {
@@ -56,6 +62,7 @@ impl Way {
             Self::Cli => "cli",
             Self::Admin => "admin",
             Self::Method => "method",
+            Self::Origin => "origin",
         }
     }
 }
@@ -150,12 +157,14 @@ pub struct AtNode {
 pub struct Orders {
     buckets: Mutex<Buckets>,
     places: Semaphore,
+    group_places: Arc<Semaphore>,
     past: Mutex<VecDeque<Past>>,
 }
 
 #[derive(Default)]
 struct Buckets {
     orders: Bucket,
+    groups: Bucket,
     audit: Bucket,
 }
 
@@ -178,7 +187,13 @@ struct Past {
 impl Default for Orders {
     fn default() -> Self {
         let places = Semaphore::new(OPEN_MAX);
-        Self { buckets: Mutex::default(), places, past: Mutex::new(VecDeque::with_capacity(PAST_MAX)) }
+        let group_places = Arc::new(Semaphore::new(GROUPS_OPEN_MAX));
+        Self {
+            buckets: Mutex::default(),
+            places,
+            group_places,
+            past: Mutex::new(VecDeque::with_capacity(PAST_MAX)),
+        }
     }
 }
 
@@ -228,13 +243,56 @@ impl Node {
         let _place = place.map_err(|_full| NotDone::Limited { after: BUSY_PAUSE })?;
         let selectors = snapshot.router.selectors(&order.wanted)?;
         let purged = self.purge(order.mode, &selectors, order.wait.min(WAIT_MAX)).await?;
-        let done = self.done(order.mode, &purged, &snapshot.config.node.name);
+        Ok(self.remember(order, &purged))
+    }
+
+    /// Keeps a purge in mind that was carried out.
+    fn remember(&self, order: &Order, purged: &Purged) -> Done {
+        let done = self.done(order.mode, purged, &self.snapshot.load().config.node.name);
         let first = order.wanted.iter().take(PAST_SELECTORS_MAX).map(shown).collect();
         let Done { ref id, mode, selectors, applied, live, millis, .. } = done;
         let at_ms = self.clock.now().wall.as_millis();
         let (id, by) = (id.clone(), order.by.clone());
         self.orders.remember(Past { id, at_ms, mode, selectors, first, by, applied, live, millis });
-        Ok(done)
+        done
+    }
+
+    /// Purges groups of responses because the origin said so in its answer to an unsafe request (RFC 9875 §3). In force here
+    /// when this returns; the other members are told behind it, by a task of `spawner`. `selectors` are what `order` wants. They
+    /// have the rate of purges, apart from that of operators, as any client can cause them; what is beyond it is left undone, as
+    /// the RFC allows, and told to the audit log.
+    pub(super) async fn purge_groups(
+        self: &Arc<Self>,
+        order: Order,
+        selectors: Vec<Selector>,
+        spawner: &Spawner,
+    ) {
+        let limits = self.snapshot.load().config.purge;
+        let taken = self.orders.buckets.lock().groups.take(1, limits.rate, limits.burst, self.clock.mono());
+        let place = Arc::clone(&self.orders.group_places).try_acquire_owned();
+        let issued = match (taken, place) {
+            (Ok(()), Ok(place)) => {
+                self.issue(order.mode, &selectors).await.map(|it| (it, place)).map_err(NotDone::from)
+            }
+            (Err(after), _) => Err(NotDone::Limited { after }),
+            (_, Err(_full)) => Err(NotDone::Limited { after: BUSY_PAUSE }),
+        };
+        match issued {
+            Ok((issued, place)) => {
+                let node = Arc::clone(self);
+                spawner.spawn_graceful(async move {
+                    let _place = place;
+                    let purged = node.spread(issued, order.wait).await;
+                    audit_done(&order, &node.remember(&order, &purged));
+                });
+            }
+            Err(error) => {
+                if !matches!(error, NotDone::Failed(_)) {
+                    self.metrics.purges.requests.of(error.outcome()).inc();
+                }
+                self.audit_not(&order.by, error.outcome(), &error, selectors.len());
+            }
+        }
     }
 
     fn done(&self, mode: Mode, purged: &Purged, name: &str) -> Done {

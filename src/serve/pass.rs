@@ -3,7 +3,7 @@
 
 use super::deliver::{Answer, Failure, Notes, mark, pass_through, passed_status};
 use super::post::Posted;
-use super::{Exchange, Node};
+use super::{Exchange, Node, groups};
 use crate::body::{Body, UploadFault, UploadState};
 use crate::origin::{FetchError, Fetched};
 use crate::proto::key::{CacheKey, KeyParts, ObjectId};
@@ -137,7 +137,7 @@ pub(super) fn origin_head(exchange: &Exchange, method: Method, mut headers: Head
 }
 
 /// Invalidates the target, whose fills the caller has doomed and which was `known` here until then, and what `Location` and
-/// `Content-Location` name on the same host. Done before the client sees the response.
+/// `Content-Location` name on the same host, and the groups that the answer names. Done before the client sees the response.
 async fn invalidate(exchange: &Exchange, known: bool, fields: &HeaderMap) {
     let (routed, node) = (&exchange.routed, &exchange.worker.node);
     node.known.invalidated(routed.object, node.clock.now().wall);
@@ -151,6 +151,7 @@ async fn invalidate(exchange: &Exchange, known: bool, fields: &HeaderMap) {
         drop_object(node, object).await;
         tell(exchange, object, known);
     }
+    groups::invalidate(exchange, fields).await;
 }
 
 /// Has the other edges told of an object that was changed by a client of this node and is, or is not, `known` here.

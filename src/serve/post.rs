@@ -12,7 +12,7 @@ use crate::body::Body;
 use crate::origin::Fetched;
 use crate::proto::object::PurgePosition;
 use crate::proto::plan::FetchReason;
-use crate::proto::semantics::{self, ResponseFacts};
+use crate::proto::semantics::{self, RequestFacts, ResponseFacts, Wanted};
 use crate::route::PassReason;
 use http::{HeaderMap, Method, Request, Response, request};
 use std::sync::Arc;
@@ -107,10 +107,13 @@ fn asking(exchange: &Exchange, fields: &HeaderMap, position: PurgePosition) -> A
         policy: exchange.routed.policy().clone(),
         key: exchange.routed.key.clone(),
         object: exchange.routed.object,
-        request: exchange.facts.as_get(),
+        request: RequestFacts { has_range: false, ..exchange.facts.as_get() },
         selecting: fields.clone(),
         forward,
         stale: None,
+        part: None,
+        wanted: Wanted::Whole,
+        is_sparing: false,
         reason: FetchReason::Pass,
         reach: if exchange.routed.peers() { Reach::Origin } else { Reach::Off },
         position,

@@ -2,10 +2,10 @@
 
 use super::Node;
 use crate::peer::{Delivery, Receipt};
-use crate::proto::purge::{Mode, PurgeId, Selector};
+use crate::proto::purge::{Batch, Mode, PurgeId, Selector};
 use crate::purge::PurgeError;
 use crate::telemetry::PurgeOutcome;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What became of a purge.
 #[derive(Clone, Debug)]
@@ -35,6 +35,14 @@ impl Purged {
     }
 }
 
+/// A purge that is in force here, and not told to others yet.
+pub(super) struct Issued {
+    batch: Batch,
+    selectors: usize,
+    begun: Instant,
+    here: Duration,
+}
+
 impl Node {
     /// Purges what `selectors` select: durably on this node, then on all live members, for which it waits at most `limit`. Members
     /// that did not acknowledge until then hear of it when they ask next, and serve nothing unasked before.
@@ -47,11 +55,26 @@ impl Node {
         selectors: &[Selector],
         limit: Duration,
     ) -> Result<Purged, PurgeError> {
-        let metrics = &self.metrics.purges;
+        let issued = self.issue(mode, selectors).await?;
+        Ok(self.spread(issued, limit).await)
+    }
+
+    /// The first half of [`purge`](Self::purge): durably on this node.
+    ///
+    /// # Errors
+    /// If it cannot be issued; then nothing is purged anywhere.
+    pub(super) async fn issue(&self, mode: Mode, selectors: &[Selector]) -> Result<Issued, PurgeError> {
         let begun = self.clock.mono();
         let issued = self.purges.issue(mode, selectors).await;
-        let batch = issued.inspect_err(|_| metrics.requests.of(PurgeOutcome::Failed).inc())?;
+        let batch = issued.inspect_err(|_| self.metrics.purges.requests.of(PurgeOutcome::Failed).inc())?;
         let here = self.clock.mono().saturating_duration_since(begun);
+        Ok(Issued { batch, selectors: selectors.len(), begun, here })
+    }
+
+    /// The second half: on all live members.
+    pub(super) async fn spread(&self, issued: Issued, limit: Duration) -> Purged {
+        let Issued { batch, selectors, begun, here } = issued;
+        let metrics = &self.metrics.purges;
         let issuer = self.purges.issuer();
         let id = PurgeId { issuer, number: batch.coverage.number(issuer) };
         let receipts = match &self.mesh {
@@ -59,12 +82,12 @@ impl Node {
             None => Vec::new(),
         };
         let took = self.clock.mono().saturating_duration_since(begun);
-        let purged = Purged { id, selectors: selectors.len(), receipts, here, took };
+        let purged = Purged { id, selectors, receipts, here, took };
         let missed = purged.live() - purged.applied();
         metrics.spread.observe(took.as_secs_f64());
         metrics.missed.inc_by(missed as u64);
         let outcome = if missed == 0 { PurgeOutcome::Complete } else { PurgeOutcome::Partial };
         metrics.requests.of(outcome).inc();
-        Ok(purged)
+        purged
     }
 }

@@ -17,6 +17,7 @@ use super::vary_list;
 use crate::proto::key::VersionId;
 use crate::proto::object::{HeadDraft, layout};
 use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
 use std::sync::Arc;
 
 /// Longest body that is kept, in bytes: bounds the chunk hashes in memory and in the seal.
@@ -116,6 +117,13 @@ impl Filling {
     /// Whether the version can no longer be stored.
     pub fn is_lost(&self) -> bool {
         self.lost || self.state().is_superseded() || self.state().body().is_some_and(|body| body.is_broken())
+    }
+
+    /// The body ends here: what came of it is a part, and to be stored with these status and fields.
+    pub fn cut(&mut self, status: StatusCode, fields: HeaderMap) {
+        self.draft.status = status;
+        self.draft.fields = fields;
+        self.draft.length = Some(self.length);
     }
 
     /// BLAKE3 of the chunks that are complete so far, also of a version that is [lost](Self::is_lost). None
@@ -272,7 +280,7 @@ impl Filling {
             head: Some(head.clone()),
             tracked,
             queued,
-            shared: !head.personal,
+            shared: !head.stays(),
             place: None,
             seal: None,
             body: body.clone(),
@@ -307,7 +315,7 @@ impl Filling {
     }
 
     fn record(&self, kind: RecordKind, id: RecordId, expiry: u32, payload: Bytes) -> NewRecord {
-        let shared = kind == RecordKind::Head && !self.draft.personal;
+        let shared = kind == RecordKind::Head && !self.draft.stays();
         NewRecord { kind, id, position: self.draft.position, expiry, shared, payload }
     }
 

@@ -218,7 +218,7 @@ impl Store {
                 id,
                 position: head.position.get(),
                 expiry,
-                shared: !head.personal,
+                shared: !head.stays(),
                 payload: head.block().clone(),
             };
             Filing::new(registration, number, record, None).queue().await;

@@ -55,6 +55,12 @@ impl Exchange {
         self.keeps &= self.wire.write(bytes.as_ref()).await.is_ok();
     }
 
+    /// Sends bytes, and says whether the node is still there.
+    pub(crate) async fn send_or_end(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        self.send(bytes).await;
+        self.keeps
+    }
+
     /// The body of the request.
     pub(crate) async fn body(&mut self) -> Vec<u8> {
         self.framed_body().await.bytes

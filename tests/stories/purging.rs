@@ -10,14 +10,14 @@ use std::time::Duration;
 const FRESH: &str = "Cache-Control: max-age=600";
 
 /// Purges, and waits until it is done.
-async fn purge(node: &Node, mode: Mode, wanted: Wanted) {
+pub(crate) async fn purge(node: &Node, mode: Mode, wanted: Wanted) {
     let by = By { way: Way::Admin, from: Ipv4Addr::LOCALHOST.into(), token: None };
     let order = Order { wanted: vec![wanted], mode, wait: Duration::from_secs(5), by };
     let done = node.assembly.node.order(order).await.unwrap();
     assert!(done.complete);
 }
 
-fn url(path: &str) -> Wanted {
+pub(crate) fn url(path: &str) -> Wanted {
     Wanted::Url(format!("https://site.test{path}"))
 }
 

@@ -150,6 +150,11 @@ pub struct Head {
 }
 
 impl HeadDraft {
+    /// Whether the version stays on this node: it is personal, or a part.
+    pub fn stays(&self) -> bool {
+        self.personal || self.status == StatusCode::PARTIAL_CONTENT
+    }
+
     /// Encodes the head with `body`, the first body bytes, in one allocation of exact size. `whole`
     /// says that `body` is all of it. `digest` is the BLAKE3 hash of the whole body, or zero.
     pub fn encode(&self, body: &[u8], whole: bool, digest: &[u8; 32]) -> Bytes {
@@ -205,6 +210,16 @@ impl HeadDraft {
 }
 
 impl Head {
+    /// Whether it is a part of a representation.
+    pub fn is_part(&self) -> bool {
+        self.status == StatusCode::PARTIAL_CONTENT
+    }
+
+    /// Whether the version stays on this node: it is personal, or a part.
+    pub fn stays(&self) -> bool {
+        self.personal || self.is_part()
+    }
+
     /// Reads a block written by [`HeadDraft::encode`].
     ///
     /// # Errors

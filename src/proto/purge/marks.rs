@@ -3,7 +3,7 @@
 use super::PurgeId;
 use super::coverage::Coverage;
 use super::target::{Mode, Prefixes, SelectorKind, SiteId, Target};
-use crate::proto::key::KeyParts;
+use crate::proto::key::{KeyParts, Scheme};
 use crate::proto::object::PurgePosition;
 use crate::proto::time::Wall;
 use hashbrown::HashMap;
@@ -68,9 +68,18 @@ impl Tags {
             let tags = value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
             tags.filter(|tag| !tag.is_empty()).for_each(&mut each);
         }
-        for value in fields.get_all("cache-groups") {
-            quoted(value.as_bytes()).for_each(&mut each);
-        }
+        Self::groups(fields, "cache-groups").for_each(&mut each);
+    }
+
+    /// The groups that a field names: `Cache-Groups`, or `Cache-Group-Invalidation` of an answer to an unsafe request.
+    pub fn groups<'a>(fields: &'a HeaderMap, name: &'static str) -> impl Iterator<Item = &'a [u8]> {
+        fields.get_all(name).into_iter().flat_map(|value| quoted(value.as_bytes()))
+    }
+
+    /// What tells a group of one origin from those of others (RFC 9875 §2.1: groups are of an origin). No field can hold it, so
+    /// no tag is the like.
+    pub fn group_of(scheme: Scheme, host: &str, group: &[u8]) -> Vec<u8> {
+        [scheme.as_str().as_bytes(), b"\n", host.as_bytes(), b"\n", group].concat()
     }
 }
 
@@ -237,7 +246,7 @@ impl Marks {
 
     /// Calls `each` with every target, as a hard one, that selects `subject` and may be marked.
     fn each_target(&self, subject: &Subject<'_>, mut each: impl FnMut(Target)) {
-        let KeyParts { site, host, path, .. } = subject.key;
+        let KeyParts { site, scheme, host, path } = subject.key;
         let (mode, site) = (Mode::Hard, SiteId::of(site));
         each(Target::site(mode, SiteId::ALL));
         each(Target::site(mode, site));
@@ -254,5 +263,8 @@ impl Marks {
             each(Target::tag(mode, site, tag));
             each(Target::tag(mode, SiteId::ALL, tag));
         });
+        for group in Tags::groups(fields, "cache-groups") {
+            each(Target::tag(mode, site, &Tags::group_of(scheme, host, group)));
+        }
     }
 }

@@ -51,6 +51,7 @@ pub fn condition(method: &Method, request: &HeaderMap, stored: &Validators<'_>) 
     if !stored.successful {
         return Condition::Proceed;
     }
+    // §13.1.1, by strong comparison; §13.1.4 counts only without it.
     if request.contains_key(IF_MATCH) {
         let same = |tag: EntityTag<'_>| stored.etag.is_some_and(|stored| stored.equals_strongly(&tag));
         if !is_wildcard(request, &IF_MATCH) && !listed(request, &IF_MATCH).any(same) {
@@ -62,6 +63,7 @@ pub fn condition(method: &Method, request: &HeaderMap, stored: &Validators<'_>) 
         return Condition::PreconditionFailed;
     }
     let reads = MethodClass::of(method).is_cacheable();
+    // §13.1.2, by weak comparison; §13.1.3 counts only without it.
     if request.contains_key(IF_NONE_MATCH) {
         let same = |tag: EntityTag<'_>| stored.etag.is_some_and(|stored| stored.equals_weakly(&tag));
         return match is_wildcard(request, &IF_NONE_MATCH) || listed(request, &IF_NONE_MATCH).any(same) {

@@ -3,7 +3,7 @@
 use super::directives::{Delta, ResponseDirectives, delta_seconds, members};
 use super::etag::EntityTag;
 use super::fields::has_tags;
-use super::{date, vary};
+use super::{date, part, vary};
 use http::StatusCode;
 use http::header::{self, HeaderMap};
 
@@ -50,6 +50,7 @@ const VARY_STAR: u8 = 1 << 2;
 const ETAG_WEAK: u8 = 1 << 3;
 const ETAG_STRONG: u8 = 1 << 4;
 const TAGGED: u8 = 1 << 5;
+const PART: u8 = 1 << 6;
 
 /// Seconds since the epoch that may be absent or invalid, in eight bytes: the years 0 to 9999 of
 /// HTTP dates leave the ends free.
@@ -123,6 +124,11 @@ impl ResponseFacts {
         self.flags & TAGGED != 0
     }
 
+    /// Whether this is one part of a representation, and says which (RFC 9110 §15.3.7.1).
+    pub fn is_part(&self) -> bool {
+        self.status == StatusCode::PARTIAL_CONTENT && self.flags & PART != 0
+    }
+
     /// Whether `Vary` names fields.
     pub const fn varies(&self) -> bool {
         self.flags & VARIES != 0
@@ -163,7 +169,8 @@ fn flags(fields: &HeaderMap) -> u8 {
     };
     let set_cookie = if fields.contains_key(header::SET_COOKIE) { SET_COOKIE } else { 0 };
     let tagged = if has_tags(fields) { TAGGED } else { 0 };
-    vary | etag | set_cookie | tagged
+    let part = if part::is_part(fields) { PART } else { 0 };
+    vary | etag | set_cookie | tagged | part
 }
 
 /// RFC 9111 §5.1: the first member counts; what is no number is ignored.

@@ -3,6 +3,7 @@
 use super::date;
 use super::etag::EntityTag;
 use super::fields::storable_fields;
+use http::StatusCode;
 use http::header::{self, HeaderMap};
 
 /// Whether a 304 to our own validation is about the response with the fields `stored`. If not, it
@@ -25,6 +26,43 @@ pub fn validates(stored: &HeaderMap, response_304: &HeaderMap) -> bool {
         (Some(stored), Some(update)) => stored == update,
         (None, Some(_)) => EntityTag::of(stored).is_some(),
         (_, None) => true,
+    }
+}
+
+/// What the answer to a HEAD says of a stored response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Likeness {
+    /// It is what the origin has: the stored fields are updated.
+    Same,
+    /// It is not: it must not be used without being validated.
+    Other,
+    /// Nothing: the answer is no 200, or has nothing to compare.
+    Unknown,
+}
+
+/// RFC 9111 §4.3.5: whether a stored response to a GET, with its status, fields and length of content, is what the
+/// answer `response` to a HEAD describes. Validators that both have must be equal; one that only the stored response has is
+/// no sign, since the answer may be without. `Content-Length`, if it is there, must be the stored length.
+pub fn likeness(
+    (status, stored, length): (StatusCode, &HeaderMap, Option<u64>),
+    (answer, response): (StatusCode, &HeaderMap),
+) -> Likeness {
+    let is_ok = |status: StatusCode| status == StatusCode::OK || status == StatusCode::PARTIAL_CONTENT;
+    if answer != StatusCode::OK || !is_ok(status) {
+        return Likeness::Unknown;
+    }
+    let etag = EntityTag::of(response).map(|new| EntityTag::of(stored).is_some_and(|old| old == new));
+    let modified = |fields| date::of_field(fields, header::LAST_MODIFIED);
+    let modified = modified(response).map(|new| modified(stored) == Some(new));
+    let said = response.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let same_length = said.zip(length).map(|(said, length): (u64, u64)| said == length);
+    let compared = [etag, modified, same_length];
+    if compared.contains(&Some(false)) {
+        Likeness::Other
+    } else if compared.contains(&Some(true)) {
+        Likeness::Same
+    } else {
+        Likeness::Unknown
     }
 }
 
@@ -91,6 +129,22 @@ mod tests {
                 ("set-cookie", "d=2"),
             ])
         );
+    }
+
+    #[test]
+    fn a_head_is_compared_by_all_that_it_carries() {
+        let stored = head(&[("etag", "\"a\""), ("last-modified", "Wed, 01 Jan 2020 00:00:00 GMT")]);
+        let of = |lines| likeness((StatusCode::OK, &stored, Some(9)), (StatusCode::OK, &head(lines)));
+        assert_eq!(of(&[("etag", "\"a\"")]), Likeness::Same);
+        assert_eq!(of(&[("etag", "\"a\""), ("content-length", "9")]), Likeness::Same);
+        assert_eq!(of(&[("content-length", "9")]), Likeness::Same);
+        assert_eq!(of(&[("etag", "\"a\""), ("content-length", "8")]), Likeness::Other);
+        assert_eq!(of(&[("etag", "\"b\"")]), Likeness::Other);
+        assert_eq!(of(&[("etag", "W/\"a\"")]), Likeness::Other);
+        assert_eq!(of(&[("last-modified", "Thu, 02 Jan 2020 00:00:00 GMT")]), Likeness::Other);
+        assert_eq!(of(&[("cache-control", "max-age=9")]), Likeness::Unknown);
+        let gone = likeness((StatusCode::OK, &stored, Some(9)), (StatusCode::GONE, &stored));
+        assert_eq!(gone, Likeness::Unknown);
     }
 
     #[test]

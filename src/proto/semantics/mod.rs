@@ -27,6 +27,7 @@ mod freshness;
 mod invalidation;
 mod merge;
 mod multipart;
+mod part;
 mod policy;
 mod range;
 mod request;
@@ -43,14 +44,15 @@ pub use facts::{EtagKind, Expires, ResponseFacts};
 pub use fields::{ensure_date, storable_fields, strip_hop_by_hop, strip_tags, via, withheld_fields};
 pub use freshness::{Lifetime, LifetimeSource, corrected_initial_age, current_age, lifetime};
 pub use invalidation::{invalidates, invalidation_targets, is_of_target};
-pub use merge::{merge_304, validates};
+pub use merge::{Likeness, likeness, merge_304, validates};
 pub use multipart::{Boundary, Multipart};
+pub use part::{Completion, GAP_MAX, Held, Place};
 pub use policy::{CachePolicy, SetCookie};
 pub use range::{
-    ContentRange, RANGES_MAX, Ranges, content_range, parse_content_range, range_is_far, ranges,
+    ContentRange, RANGES_MAX, Ranges, Span, Wanted, content_range, parse_content_range, range_is_far, ranges,
     unsatisfied_range,
 };
 pub use request::{MethodClass, RequestFacts};
 pub use reuse::{Reuse, Stored, ValidateReason, reuse};
 pub use storable::{NotStorable, StoreReason, personal, storable, storable_post};
-pub use vary::{VARY_NAMES_MAX, Vary, VaryList};
+pub use vary::{Language, VARY_NAMES_MAX, Vary, VaryList};

@@ -41,16 +41,16 @@ pub struct Multipart {
     boundary: Boundary,
     content_type: Option<HeaderValue>,
     ranges: SmallVec<[Range<u64>; 4]>,
-    length: u64,
+    length: Option<u64>,
 }
 
 impl Multipart {
-    /// The body for `ranges` of a stored body of `length` bytes, with the fields `stored`.
+    /// The body for `ranges` of a representation of `length` bytes, if that is known, with the fields `stored`.
     pub fn new(
         boundary: Boundary,
         stored: &HeaderMap,
         ranges: SmallVec<[Range<u64>; 4]>,
-        length: u64,
+        length: Option<u64>,
     ) -> Self {
         Self { boundary, content_type: stored.get(header::CONTENT_TYPE).cloned(), ranges, length }
     }
@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn parts_are_framed_and_the_length_is_exact() {
         let stored = head(&[("content-type", "text/plain")]);
-        let multipart = Multipart::new(Boundary::of([0xab; 16]), &stored, smallvec![0..2, 8..10], 10);
+        let multipart = Multipart::new(Boundary::of([0xab; 16]), &stored, smallvec![0..2, 8..10], Some(10));
         let expected = "--abababababababababababababababab\r\nContent-Type: text/plain\r\n\
             Content-Range: bytes 0-1/10\r\n\r\n01\r\n--abababababababababababababababab\r\n\
             Content-Type: text/plain\r\nContent-Range: bytes 8-9/10\r\n\r\n89\r\n\
@@ -139,7 +139,8 @@ mod tests {
 
     #[test]
     fn parts_of_an_untyped_body_have_no_type() {
-        let multipart = Multipart::new(Boundary::of([0; 16]), &HeaderMap::new(), smallvec![0..1, 2..3], 4);
+        let multipart =
+            Multipart::new(Boundary::of([0; 16]), &HeaderMap::new(), smallvec![0..1, 2..3], Some(4));
         let all = assembled(&multipart, b"0123");
         assert!(!String::from_utf8(all.clone()).unwrap().contains("Content-Type"));
         assert_eq!(multipart.content_length(), all.len() as u64);

@@ -20,6 +20,9 @@ pub struct CachePolicy {
     pub lifetime_max: Duration,
     /// Whether request directives of clients (`no-cache`, `max-age=0`, ...) are obeyed.
     pub honour_request_directives: bool,
+    /// Whether a response in the one language that a client likes best may answer it, though it was selected by another
+    /// `Accept-Language`. RFC 9111 §4.1 does not foresee this.
+    pub select_language: bool,
     /// Whether clients get the tags that are meant for caches ([`strip_tags`](super::strip_tags)).
     pub expose_tags: bool,
 }
@@ -42,6 +45,7 @@ impl Default for CachePolicy {
             stale_if_error: Duration::from_secs(24 * 3600),
             lifetime_max: Duration::from_secs(365 * 24 * 3600),
             honour_request_directives: true,
+            select_language: false,
             expose_tags: false,
         }
     }

@@ -1,4 +1,4 @@
-//! Range requests (RFC 9110 §14) on a stored, complete representation.
+//! Range requests (RFC 9110 §14) on a stored representation; [`part`](super::part) has what is special about a part of one.
 
 use super::date;
 use super::etag::EntityTag;
@@ -52,22 +52,98 @@ pub fn ranges(request: &HeaderMap, stored: &HeaderMap, length: u64) -> Ranges {
     if bytes.saturating_add(overhead) > length { Ranges::Whole } else { Ranges::Many(coalesced) }
 }
 
-/// Whether `request` asks for a range that begins behind `offset`, or counts from the end, so that it
-/// could be served only after much of the body has come.
-pub fn range_is_far(request: &HeaderMap, offset: u64) -> bool {
-    let specs = request.get(header::RANGE).and_then(|line| parse(line.as_bytes()));
-    specs.is_some_and(|specs| {
-        specs.iter().any(|spec| match spec {
-            Spec::Between(first, _) => *first > offset,
-            Spec::Suffix(_) => true,
-        })
-    })
+/// What a GET gets of something whose length is not known: only ranges with both ends can be given (§14.1.2). `None` if
+/// others are asked for.
+pub(super) fn ranges_of_unknown_length(request: &HeaderMap, stored: &HeaderMap) -> Option<Ranges> {
+    let mut lines = request.get_all(header::RANGE).iter();
+    let specs = lines.next().and_then(|line| parse(line.as_bytes()))?;
+    if lines.next().is_some() || !if_range_holds(request, stored) {
+        return None;
+    }
+    let with_both_ends = specs.iter().map(|spec| match *spec {
+        Spec::Between(first, last) if last < u64::MAX => Some(first..last + 1),
+        _ => None,
+    });
+    let mut coalesced = coalesce(with_both_ends.collect::<Option<_>>()?);
+    if let [one] = &mut coalesced[..] {
+        return Some(Ranges::One(std::mem::take(one)));
+    }
+    Some(Ranges::Many(coalesced))
 }
 
-/// The `Content-Range` of a 206 with `range`, which is not empty, of `length` bytes.
-pub fn content_range(range: &Range<u64>, length: u64) -> HeaderValue {
-    let last = range.end.saturating_sub(1);
-    ascii(format!("bytes {}-{last}/{length}", range.start))
+/// Bytes from `first` to before `end`, or to the end of all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Span {
+    /// The first.
+    pub first: u64,
+    /// Behind the last; `None` is the end of the representation.
+    pub end: Option<u64>,
+}
+
+/// What is asked of an origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Wanted {
+    /// The whole representation.
+    Whole,
+    /// A part of it.
+    Span(Span),
+    /// So many bytes at its end.
+    Suffix(u64),
+}
+
+impl Wanted {
+    /// What `request` asks for: a part only if that is one range and needs no condition to be fulfilled.
+    pub fn of(request: &HeaderMap) -> Self {
+        let mut lines = request.get_all(header::RANGE).iter();
+        let specs = lines.next().and_then(|line| parse(line.as_bytes()));
+        match specs.as_deref() {
+            _ if lines.next().is_some() || request.contains_key(header::IF_RANGE) => Self::Whole,
+            Some([Spec::Suffix(bytes @ 1..)]) => Self::Suffix(*bytes),
+            Some([Spec::Between(first, u64::MAX)]) => Self::Span(Span { first: *first, end: None }),
+            Some([Spec::Between(first, last)]) => Self::Span(Span { first: *first, end: Some(last + 1) }),
+            _ => Self::Whole,
+        }
+    }
+
+    /// The `Range` that asks for it; `None` for the whole.
+    pub fn to_value(self) -> Option<HeaderValue> {
+        match self {
+            Self::Whole => None,
+            Self::Span(Span { first, end: None }) => Some(ascii(format!("bytes={first}-"))),
+            Self::Span(Span { first, end: Some(end) }) => {
+                Some(ascii(format!("bytes={first}-{}", end.saturating_sub(1))))
+            }
+            Self::Suffix(bytes) => Some(ascii(format!("bytes=-{bytes}"))),
+        }
+    }
+}
+
+/// Whether `request` asks for a range that begins behind `offset`, or counts from the end, so that it
+/// could be served only after much of the body has come. Ranges that overlap are no reason to ask an origin for each of
+/// them: such a request gets the whole (§17.15).
+pub fn range_is_far(request: &HeaderMap, offset: u64) -> bool {
+    let Some(specs) = request.get(header::RANGE).and_then(|line| parse(line.as_bytes())) else {
+        return false;
+    };
+    let is_far = |spec: &Spec| match spec {
+        Spec::Between(first, _) => *first > offset,
+        Spec::Suffix(_) => true,
+    };
+    let is_behind = |pair: &[Spec]| match pair {
+        [Spec::Between(_, last), Spec::Between(first, _)] => last < first,
+        [Spec::Between(_, last), Spec::Suffix(_)] => *last < u64::MAX,
+        _ => false,
+    };
+    specs.iter().any(is_far) && specs.windows(2).all(is_behind)
+}
+
+/// The `Content-Range` of a 206 with `range`, which is not empty, of `length` bytes, if that is known (§14.4).
+pub fn content_range(range: &Range<u64>, length: Option<u64>) -> HeaderValue {
+    let (first, last) = (range.start, range.end.saturating_sub(1));
+    match length {
+        Some(length) => ascii(format!("bytes {first}-{last}/{length}")),
+        None => ascii(format!("bytes {first}-{last}/*")),
+    }
 }
 
 /// The `Content-Range` of a 416 (§15.5.17).
@@ -107,7 +183,7 @@ pub fn parse_content_range(value: &HeaderValue) -> Option<ContentRange> {
     let length = if length == b"*" { None } else { Some(number(length)?) };
     let (first, last) = split_once(range, b'-')?;
     let (first, last) = (number(first)?, number(last)?);
-    let consistent = first <= last && length.is_none_or(|length| last < length);
+    let consistent = first <= last && last < u64::MAX && length.is_none_or(|length| last < length);
     consistent.then(|| ContentRange::Satisfied { range: first..last.saturating_add(1), length })
 }
 

@@ -113,6 +113,7 @@ pub fn reuse(request: &RequestFacts, stored: &Stored<'_>, now: Wall, policy: &Ca
     let stale_for = if stored.in_sync { -ttl } else { (-ttl).max(0) };
     let if_error = stale_for < i64::from(error_window(stored.facts, lifetime, policy));
     let validate = |why, if_error| Reuse::Validate { age, ttl, why, if_error };
+    // RFC 9111 §5.2.2.4.
     if stored.facts.directives.no_cache() {
         return validate(ValidateReason::NoCache, false);
     }
@@ -131,12 +132,15 @@ pub fn reuse(request: &RequestFacts, stored: &Stored<'_>, now: Wall, policy: &Ca
     if !stored.in_sync {
         validate(ValidateReason::OutOfSync, if_error)
     } else if ttl > 0 {
+        // RFC 9111 §4.2.
         Reuse::Fresh { age, ttl }
     } else if -ttl < i64::from(refresh_window(stored.facts)) {
+        // RFC 5861 §3.
         Reuse::StaleWhileRevalidate { age, ttl }
     } else if own_ttl > 0 {
         validate(ValidateReason::Purged, if_error)
     } else {
+        // RFC 9111 §4.2.4.
         validate(ValidateReason::Stale, if_error)
     }
 }
@@ -155,15 +159,18 @@ enum Demand {
 /// RFC 9111 §5.2.1.
 fn client_demand(request: &RequestFacts, response: &ResponseFacts, age: u32, ttl: i64) -> Demand {
     let age = i64::from(age);
+    // §5.2.1.4.
     if request.no_cache {
         return Demand::Validate(ValidateReason::RequestNoCache);
     }
+    // §5.2.1.3.
     if request.min_fresh.is_some_and(|secs| ttl.max(0) < i64::from(secs)) {
         return Demand::Validate(ValidateReason::RequestMinFresh);
     }
     // RFC 8246 §2: a reload does not make an immutable response that is still fresh be validated.
     let immutable = response.directives.immutable() && ttl > 0;
     let oldest = request.max_age.filter(|_| !immutable).map(i64::from);
+    // §5.2.1.2.
     if let Some(extra) = request.max_stale.filter(|_| !forbids_stale(response)) {
         // The age at which it went stale.
         let lifetime = ttl.saturating_add(age);
@@ -172,7 +179,7 @@ fn client_demand(request: &RequestFacts, response: &ResponseFacts, age: u32, ttl
             return Demand::AcceptsStale;
         }
     }
-    // By the letter an age of 0 passes `max-age=0`; but clients send it to have it validated.
+    // §5.2.1.1. By the letter an age of 0 passes `max-age=0`; but clients send it to have it validated.
     if oldest.is_some_and(|oldest| age > oldest || oldest == 0) {
         return Demand::Validate(ValidateReason::RequestMaxAge);
     }

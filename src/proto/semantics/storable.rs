@@ -85,7 +85,7 @@ pub enum NotStorable {
     Method,
     /// An interim, 304 or 101 status; or one that only answers this request's preconditions.
     Status,
-    /// A 206 or 416: part of a representation, or none (RFC 9111 §3.3).
+    /// A 416, or a 206 that was not asked for or does not say of which bytes it is (RFC 9111 §3.3).
     Partial,
     /// `no-store` in the response.
     NoStore,
@@ -162,6 +162,7 @@ pub fn storable(
     policy: &CachePolicy,
 ) -> Result<StoreReason, NotStorable> {
     let directives = &response.directives;
+    // §3: the method is understood. What a HEAD brings updates (§4.3.5) and is not stored.
     if request.method != MethodClass::Get {
         return Err(NotStorable::Method);
     }
@@ -172,23 +173,30 @@ pub fn storable(
             return Err(NotStorable::MustUnderstand);
         }
     } else if directives.no_store() {
+        // §5.2.2.5.
         return Err(NotStorable::NoStore);
     }
+    // §5.2.1.5.
     if request.no_store && policy.honour_request_directives {
         return Err(NotStorable::RequestNoStore);
     }
+    // §5.2.2.7: this cache is shared.
     if directives.private() {
         return Err(NotStorable::Private);
     }
+    // §4.1: no later request could select it.
     if response.varies_on_everything() {
         return Err(NotStorable::VaryStar);
     }
+    // §3.5.
     if request.has_authorization && !authorization_allows(response) {
         return Err(NotStorable::Authorization);
     }
+    // §7.3 leaves it to the operator.
     if response.has_set_cookie() && !set_cookie_allows(response, policy) {
         return Err(NotStorable::SetCookie);
     }
+    // §3, the last of its conditions: a lifetime that is stated, or may be guessed (§4.2.2).
     let reason = reason(response).ok_or(NotStorable::NoLifetime)?;
     if is_useless(response) { Err(NotStorable::NoUse) } else { Ok(reason) }
 }
@@ -225,9 +233,14 @@ pub const fn personal(request: &RequestFacts, response: &ResponseFacts) -> bool 
 
 fn status_allows(request: &RequestFacts, response: &ResponseFacts) -> Result<(), NotStorable> {
     match response.status {
+        // §3.3: it has to be known which part it is. Several parts in one response are not taken apart.
+        StatusCode::PARTIAL_CONTENT if request.has_range && response.is_part() => Ok(()),
         StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => Err(NotStorable::Partial),
+        // §4.3.4: it updates what is stored.
         StatusCode::NOT_MODIFIED => Err(NotStorable::Status),
+        // RFC 9110 §13.2.1: the answer to this request's precondition alone.
         StatusCode::PRECONDITION_FAILED if request.conditional => Err(NotStorable::Status),
+        // §3: the status is final.
         status if status.is_informational() => Err(NotStorable::Status),
         _ => Ok(()),
     }
@@ -274,7 +287,7 @@ fn reason(response: &ResponseFacts) -> Option<StoreReason> {
 /// Whether a lifetime may be guessed (RFC 9111 §4.2.2): the status is defined as heuristically
 /// cacheable, or the response is marked `public`.
 pub(super) fn allows_heuristic(response: &ResponseFacts) -> bool {
-    const HEURISTICALLY_CACHEABLE: [u16; 11] = [200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501];
+    const HEURISTICALLY_CACHEABLE: [u16; 12] = [200, 203, 204, 206, 300, 301, 308, 404, 405, 410, 414, 501];
     response.directives.public() || HEURISTICALLY_CACHEABLE.contains(&response.status.as_u16())
 }
 
@@ -300,7 +313,7 @@ fn is_useless(response: &ResponseFacts) -> bool {
 const fn is_understood(status: StatusCode) -> bool {
     matches!(
         status.as_u16(),
-        200..=205 | 300..=303 | 305 | 307 | 308 | 400..=415 | 417 | 421..=426 | 428 | 429 | 431 | 451
+        200..=206 | 300..=303 | 305 | 307 | 308 | 400..=415 | 417 | 421..=426 | 428 | 429 | 431 | 451
             | 500..=505 | 508 | 511
     )
 }

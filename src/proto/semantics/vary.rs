@@ -5,7 +5,7 @@ use super::directives::members;
 use crate::proto::key::{self, ObjectId, VariantId};
 use crate::proto::object::{Selecting, SelectingValue};
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderName};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
@@ -72,6 +72,59 @@ impl VaryList {
             self.0.iter().map(|name| normalised(name, request)).collect();
         let selecting = self.0.iter().zip(&values).map(|(name, value)| (name.as_str(), value.as_deref()));
         key::variant(object, selecting)
+    }
+}
+
+impl VaryList {
+    /// Under what a response in `language` for the other selecting fields of `request` is remembered, if languages are
+    /// among what selects. No request selects this variant.
+    pub fn variant_in(
+        &self,
+        object: ObjectId,
+        request: &HeaderMap,
+        language: &Language,
+    ) -> Option<VariantId> {
+        self.0.contains(&header::ACCEPT_LANGUAGE).then_some(())?;
+        let mut request = request.clone();
+        // No language begins so.
+        let value = [&b"="[..], &language.0].concat();
+        request.insert(header::ACCEPT_LANGUAGE, HeaderValue::from_bytes(&value).ok()?);
+        Some(self.variant(object, &request))
+    }
+}
+
+/// A language tag in lower case (RFC 5646 §2.1.1: case has no meaning).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Language(Value);
+
+impl Language {
+    /// The language of a response that is in one, and says so.
+    pub fn of_response(response: &HeaderMap) -> Option<Self> {
+        Self::only(
+            response.get_all(header::CONTENT_LANGUAGE).iter().flat_map(|line| members(line.as_bytes())),
+        )
+    }
+
+    fn only<'a>(mut all: impl Iterator<Item = &'a [u8]>) -> Option<Self> {
+        let (first, None) = (all.next()?, all.next()) else { return None };
+        let is_tag =
+            !first.is_empty() && first.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-');
+        is_tag.then(|| Self(first.to_ascii_lowercase().into()))
+    }
+
+    /// The language that `request` prefers to all others, if there is one.
+    pub fn wanted(request: &HeaderMap) -> Option<Self> {
+        let lines = request.get_all(header::ACCEPT_LANGUAGE).iter();
+        let plain: SmallVec<[Value; 8]> = lines
+            .flat_map(|line| members(line.as_bytes()))
+            .map(plain)
+            .filter(|member| !member.is_empty())
+            .collect();
+        let weighted: Option<SmallVec<[(&[u8], u16); 8]>> =
+            plain.iter().map(|member| weight_of(member)).collect();
+        let weighted = weighted?;
+        let most = weighted.iter().map(|(_, weight)| *weight).max().filter(|most| *most > 0)?;
+        Self::only(weighted.iter().filter(|(_, weight)| *weight == most).map(|(language, _)| *language))
     }
 }
 

@@ -134,3 +134,43 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn only_the_one_language_that_is_liked_best_counts() {
+    let wanted = |value: &'static str| {
+        let request = head(&[("accept-language", value)]);
+        Language::wanted(&request).map(|language| String::from_utf8(language.0.to_vec()).unwrap())
+    };
+    for (value, best) in [
+        ("de", Some("de")),
+        ("fr;q=0.5, de;q=1.0", Some("de")),
+        ("DE-at, en;q=0.9, *;q=0.1", Some("de-at")),
+        ("en, de", None),
+        ("en;q=0.5, de;q=0.5", None),
+        ("*", None),
+        ("*, de;q=0.9", None),
+        ("de;q=0", None),
+        ("de;q=x, en;q=0.1", None),
+        ("", None),
+    ] {
+        assert_eq!(wanted(value).as_deref(), best, "{value}");
+    }
+    let is = |value: &'static str| Language::of_response(&head(&[("content-language", value)])).is_some();
+    assert!(is("de") && !is("de, en") && !is("") && !is("d e"));
+}
+
+#[test]
+fn a_language_is_listed_apart_for_the_other_selecting_fields() {
+    let object = ObjectId::default();
+    let german = Language::of_response(&head(&[("content-language", "de")])).unwrap();
+    let listed = |vary, lines| list(vary).variant_in(object, &head(lines), &german);
+    assert_eq!(listed("accept", &[]), None, "languages do not select");
+    let mobile =
+        listed("accept-language, x-device", &[("x-device", "mobile"), ("accept-language", "en, de")]);
+    assert!(mobile.is_some());
+    assert_eq!(
+        mobile,
+        listed("accept-language, x-device", &[("x-device", "mobile"), ("accept-language", "de")])
+    );
+    assert_ne!(mobile, listed("accept-language, x-device", &[("accept-language", "de")]));
+}

@@ -47,7 +47,7 @@ impl FillTable {
         let shard = self.shard(object).lock();
         let mut fills = shard.get(&object).into_iter().flatten();
         fills.any(|(_, fill)| match &fill.state.lock().phase {
-            Phase::Streaming(arriving) => !arriving.draft.personal,
+            Phase::Streaming(arriving) => !arriving.draft.stays(),
             _ => false,
         })
     }

@@ -7,6 +7,7 @@ use crate::proto::purge::Judgement;
 use crate::serve::deliver::Failure;
 use crate::store::Hit;
 use bytes::Bytes;
+use http::StatusCode;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -33,7 +34,10 @@ pub enum Pace {
 impl Leader {
     /// The response is storable and its body follows.
     pub fn stream(&self, arriving: Arc<Arriving>) {
-        self.table.relist(&self.fill, arriving.draft.variant);
+        // A part stays listed as what was asked for.
+        if arriving.draft.status != StatusCode::PARTIAL_CONTENT {
+            self.table.relist(&self.fill, arriving.draft.variant);
+        }
         self.publish(Phase::Streaming(arriving));
     }
 

@@ -3,8 +3,8 @@
 
 use super::super::fill::{Arriving, Leader};
 use super::super::intake::{Broken, Intake};
-use super::super::lead;
 use super::super::leave::Leave;
+use super::super::splice;
 use super::gather::{Gathered, gather};
 use super::swarm::{Listener, Swarm};
 use super::{Found, Given, Left, Seeker, Trouble};
@@ -233,7 +233,7 @@ impl<S: Swarm> Taking<S> {
         metrics.taking.origin_fetches.of(ground).inc();
         let (worker, site) = (&self.seeker.worker, &self.seeker.asking.site);
         let rest = (self.checker.checked(), None);
-        let mut body = lead::range(worker, site, &self.intake.arriving, rest).await.ok_or(NO_SOURCE)?;
+        let mut body = splice::range(worker, site, &self.intake.arriving, rest).await.ok_or(NO_SOURCE)?;
         let mut proof = self.checker.proof();
         loop {
             let frame = match body.frame().now_or_never() {

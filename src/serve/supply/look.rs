@@ -32,7 +32,7 @@ async fn looked(node: &Node, object: ObjectId) -> Looked {
     // Each is one read of the disk at most.
     for inspected in all.into_iter().take(SEEN_MAX) {
         let records = inspected.records.clone();
-        let Some(head) = head(node, object, inspected).await.filter(|head| !head.personal) else { continue };
+        let Some(head) = head(node, object, inspected).await.filter(|head| !head.stays()) else { continue };
         let count = |is: fn(&Whereabouts) -> bool| records.iter().filter(|at| is(at)).count() as u32;
         looked.seen.push(Seen {
             head: Some(head_of(node, &head)),

@@ -124,7 +124,8 @@ async fn give<S: Sink>(mut cached: Cached, mut wanted: Wanted, out: &mut Out<S>)
             Joined::Follow(reader) => reader,
             Joined::Lead(leader, reader) => {
                 let reason = if cached.found.is_some() { FetchReason::Revalidate } else { FetchReason::Miss };
-                let asking = cached.asking(reason, Reach::Origin, leader.position());
+                let asking =
+                    cached.asking(reason, Reach::Origin, (semantics::Wanted::Whole, leader.position()));
                 lead::start(&worker, asking, leader);
                 reader
             }

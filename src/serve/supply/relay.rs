@@ -80,7 +80,7 @@ async fn stream<S: Sink>(
     let draft = &arriving.draft;
     let names = arriving.vary.as_ref().map_or(&[][..], |vary| vary.names());
     let admitted =
-        if draft.personal { Err(Denied::Gone) } else { wanted.admits(draft.variant, draft.version, names) };
+        if draft.stays() { Err(Denied::Gone) } else { wanted.admits(draft.variant, draft.version, names) };
     if let Err(other) = admitted {
         return out.reply(other.into()).await;
     }

@@ -50,7 +50,7 @@ fn admitted(node: &Node, wanted: &Wanted, hit: &Hit) -> Result<(), Denied> {
     if judgement == Judgement::Hard {
         node.store.drop_purged(hit);
     }
-    if head.personal {
+    if head.stays() {
         return Err(Denied::Gone);
     }
     if judgement != Judgement::Clear {

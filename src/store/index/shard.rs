@@ -184,7 +184,7 @@ impl Shard {
         let variant = entry.variants.iter_mut().find(|variant| is_at(variant, anchor))?;
         variant.id = new.variant;
         variant.position = new.head.position.get();
-        let was_shared = std::mem::replace(&mut variant.shared, !new.head.personal);
+        let was_shared = std::mem::replace(&mut variant.shared, !new.head.stays());
         let is_news = new.renewal.is_some() && variant.shared || variant.shared != was_shared;
         let old = (variant.head.replace(new.head), std::mem::replace(&mut variant.tracked, new.tracked));
         if let Some(renewal) = new.renewal {

@@ -406,7 +406,11 @@ async fn what_was_purged_between_look_up_and_fetch_is_not_validated() {
         assert!(cached.found.is_some());
         let purges = &rig.worker.node.purges;
         purges.issue(mode, &[Selector::All]).await.unwrap();
-        let asking = cached.asking(FetchReason::Revalidate, Reach::Swarm, purges.position());
+        let asking = cached.asking(
+            FetchReason::Revalidate,
+            Reach::Swarm,
+            (crate::proto::semantics::Wanted::Whole, purges.position()),
+        );
         assert_eq!(asking.stale.is_some(), validated, "{mode:?}");
     }
 }

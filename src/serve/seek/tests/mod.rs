@@ -293,7 +293,11 @@ impl Rig {
         }
         let request = request.body(Body::Empty).unwrap();
         let position = self.worker.node.purges.position();
-        Cached::new(self.exchange(&request), request).asking(FetchReason::Miss, reach, position)
+        Cached::new(self.exchange(&request), request).asking(
+            FetchReason::Miss,
+            reach,
+            (crate::proto::semantics::Wanted::Whole, position),
+        )
     }
 
     /// A version of the object, which does not vary and has the tag `"1"`.
