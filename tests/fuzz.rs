@@ -1,4 +1,4 @@
-//! Parsers against bytes of anybody's making.
+//! Parsers against bytes of anybody's making, and the cache rules against a second opinion.
 //!
 //! A **target** takes bytes, gives them to one parser and holds the result to rules: what it writes it reads again, what
 //! it says agrees with a slow and simple reading of the same specification, what it allocates is bounded by what came.
@@ -30,6 +30,8 @@ mod harness;
 mod heads;
 #[path = "fuzz/model.rs"]
 mod model;
+#[path = "fuzz/opinion.rs"]
+mod opinion;
 #[path = "fuzz/orders.rs"]
 mod orders;
 #[path = "fuzz/ranges.rs"]
