@@ -69,7 +69,11 @@ pub(crate) fn segments(bytes: &[u8]) {
         let mut record: [u8; RECORD_HEADER] = padded(bytes, b"SREC");
         let sum = crc32c::crc32c_append(crc32c::crc32c_append(begun(), &offset.to_le_bytes()), &record[..92]);
         sum_into(&mut record, sum);
-        let read = RecordHeader::decode(&record, key(), offset).expect("the sum is right");
+        let Some(read) = RecordHeader::decode(&record, key(), offset) else {
+            let position = u64::from_le_bytes(*record[24..].first_chunk().unwrap());
+            assert!(position > PurgePosition::MAX.0, "the sum is right");
+            continue;
+        };
         assert_eq!(read.encode(key(), offset), record, "all that it says is kept, also what is not known");
         assert!(RecordHeader::decode(&record, key(), offset ^ 64).is_none(), "elsewhere it is none");
         assert!(RecordHeader::decode(&record, SegmentKey::new(STORE, NUMBER + 1), offset).is_none());

@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::sample::Index;
+use proptest::sample::{Index, select};
 use proptest::test_runner::{Config, RngSeed, TestError, TestRunner};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -55,6 +55,7 @@ enum Edit {
     Word(Index, Index),
     Cut(Index, usize),
     Copy(Index, usize, Index),
+    Fill(Index, usize, u8),
     Join(Index, Index, Index),
     End(Index),
 }
@@ -158,6 +159,9 @@ fn edit() -> impl Strategy<Value = Edit> {
         (at(), at()).prop_map(|(to, word)| Edit::Word(to, word)),
         (at(), span.clone()).prop_map(|(from, length)| Edit::Cut(from, length)),
         (at(), span, at()).prop_map(|(from, length, to)| Edit::Copy(from, length, to)),
+        // The least and the largest of a number of usual width.
+        (at(), select(vec![1, 2, 4, 8]), select(vec![0, 0xff]))
+            .prop_map(|(at, width, byte)| Edit::Fill(at, width, byte)),
         (at(), at(), at()).prop_map(|(to, other, from)| Edit::Join(to, other, from)),
         at().prop_map(Edit::End),
     ]
@@ -183,6 +187,10 @@ impl Edit {
                 let copied = bytes[span(place(from, bytes), *length, bytes)].to_vec();
                 let to = place(to, bytes);
                 bytes.splice(to..to, copied);
+            }
+            Self::Fill(at, width, byte) => {
+                let span = span(place(at, bytes), *width, bytes);
+                bytes[span].fill(*byte);
             }
             Self::Join(to, other, from) => {
                 let other = other.get(seeds);

@@ -61,7 +61,10 @@ pub(crate) fn ranges(bytes: &[u8]) {
             assert_eq!(union(wanted, length), sorted, "the same bytes, none twice");
             assert!((2..=RANGES_MAX).contains(&given.len()));
             let bytes: u64 = given.iter().map(|range| range.end - range.start).sum();
-            assert!(bytes + PART_BYTES * given.len() as u64 <= length, "never more than the whole costs");
+            assert!(
+                bytes.saturating_add(PART_BYTES * given.len() as u64) <= length,
+                "never more than the whole costs"
+            );
         }
         (Some(wanted), Ranges::Whole) => {
             let union = union(wanted, length);

@@ -1,7 +1,7 @@
 //! What peers send: frames, messages of all kinds, and purges.
 
 use prost::Message;
-use shoal::proto::purge::{Coverage, Issuer, Log, Mode, Parcel, PurgeId, Selector, Unpacking};
+use shoal::proto::purge::{Coverage, Issuer, Log, Mode, Parcel, Selector, Unpacking};
 use shoal::proto::swarm::{Finding, Holding, Place, Query};
 use shoal::proto::time::Wall;
 use shoal::proto::wire::frame::{FRAME_HEAD, FrameHead, FrameKind, SKIPPED_MAX};
@@ -254,20 +254,26 @@ pub(crate) fn purges(mut bytes: &[u8]) {
     applied(&parcel);
 }
 
-/// Whoever applies a parcel covers it, loses nothing, and has nothing to gain by it again.
+/// Whoever applies a parcel covers it, loses nothing, has nothing to gain by it again, and can go on to issue purges: also the node
+/// whose own purges it tells of.
 fn applied(parcel: &Parcel) {
-    let mut log = Log::new(Issuer(1));
-    let before = log.position();
-    let Ok(applied) = log.prepare(&parcel.batch, Wall::from_secs(5)) else { return };
-    log.apply(&applied);
-    assert!(log.position() >= before && log.coverage().covers(&parcel.batch.coverage));
-    let twice = log.prepare(&parcel.batch, Wall::from_secs(6)).unwrap();
-    assert!(twice.coverage.is_empty());
-    let missing = log.missing(&parcel.batch.coverage);
-    assert!(missing.entries.iter().all(|entry| !parcel.batch.coverage.has(entry.id)));
-    let names = |id: PurgeId| id.to_string();
-    assert!(log.coverage().iter().map(names).all(|name| name.len() <= 16 + 1 + 20));
-    let restored = Log::restore(log.snapshot()).unwrap();
-    assert_eq!(restored.coverage(), log.coverage());
-    assert_eq!((restored.position(), restored.len()), (log.position(), log.len()));
+    for issuer in [1, 7] {
+        let mut log = Log::new(Issuer(issuer));
+        let before = log.position();
+        let Ok(applied) = log.prepare(&parcel.batch, Wall::from_secs(5)) else { return };
+        log.apply(&applied);
+        assert!(log.position() >= before && log.coverage().covers(&parcel.batch.coverage));
+        let twice = log.prepare(&parcel.batch, Wall::from_secs(6)).unwrap();
+        assert!(twice.coverage.is_empty());
+        let missing = log.missing(&parcel.batch.coverage);
+        assert!(missing.entries.iter().all(|entry| !parcel.batch.coverage.has(entry.id)));
+        let restored = Log::restore(log.snapshot()).unwrap();
+        assert_eq!(restored.coverage(), log.coverage());
+        assert_eq!((restored.position(), restored.len()), (log.position(), log.len()));
+        let batch = log.issue([Selector::All.target(Mode::Hard)]);
+        let applied = log.prepare(&batch, Wall::from_secs(7)).unwrap();
+        assert!(!applied.is_nothing(), "a purge that is issued is applied");
+        log.apply(&applied);
+        assert!(log.position() > restored.position());
+    }
 }
