@@ -202,3 +202,39 @@ impl Watching {
         format!("{figures}\n").into()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::Uri;
+    use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+    use proptest::prelude::*;
+    use serde::de::DeserializeOwned;
+
+    fn read<T: DeserializeOwned>(query: &str) -> Option<T> {
+        let uri: Uri = format!("/?{query}").parse().ok()?;
+        Query::try_from_uri(&uri).ok().map(|Query(read)| read)
+    }
+
+    proptest! {
+        #[test]
+        fn a_filter_comes_through_a_query_as_it_was_meant(filter: String) {
+            let query = format!("filter={}", utf8_percent_encode(&filter, NON_ALPHANUMERIC));
+            prop_assert_eq!(read::<LogQuery>(&query).map(|read| read.filter), Some(filter));
+        }
+
+        #[test]
+        fn a_query_is_read_whole_or_refused(
+            any in "[!-~]{0,40}",
+            near in "((filter|interval_ms|objects)(=|%3[dD])[0-9a-c%+&-]{0,6}&?){0,3}",
+        ) {
+            for query in [any, near] {
+                let _ = read::<LogQuery>(&query);
+                if let Some(TopQuery { interval_ms, objects }) = read(&query) {
+                    let again = read::<TopQuery>(&format!("interval_ms={interval_ms}&objects={objects}"));
+                    prop_assert_eq!(again.map(|again| (again.interval_ms, again.objects)), Some((interval_ms, objects)));
+                }
+            }
+        }
+    }
+}

@@ -33,6 +33,12 @@ const PERSONAL: u8 = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct PurgePosition(pub u64);
 
+impl PurgePosition {
+    /// No log comes to this in the life of any machine: what claims to be beyond was never written as a position, and
+    /// counting on from here never overflows.
+    pub const MAX: Self = Self(1 << 62);
+}
+
 /// The position up to which a stored response is known to be selected by no purge: at first that at which its fetch began. Only grows.
 #[derive(Debug, Default)]
 pub struct Vetted(AtomicU64);
@@ -237,7 +243,10 @@ impl Head {
         let length = reader.u64("length")?;
         let variant = VariantId(reader.array("variant")?);
         let version = VersionId(reader.array("version")?);
-        let position = Vetted::new(PurgePosition(reader.u64("position")?));
+        let position = PurgePosition(reader.u64("position")?);
+        if position > PurgePosition::MAX {
+            return Err(HeadError::Malformed("position"));
+        }
         let _digest: [u8; 32] = reader.array("digest")?;
         let reason = StoreReason::from_code(reader.u8("reason")?).ok_or(HeadError::Malformed("reason"))?;
         let selecting_count = reader.u8("selecting")?;
@@ -274,7 +283,7 @@ impl Head {
             length: (flags & LENGTH_KNOWN != 0).then_some(length),
             variant,
             version,
-            position,
+            position: Vetted::new(position),
             block,
         })
     }

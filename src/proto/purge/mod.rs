@@ -52,6 +52,12 @@ pub struct PurgeId {
     pub number: u64,
 }
 
+impl PurgeId {
+    /// No issuer comes to this number: a higher one is refused wherever it comes from, so that counting on from one that was taken
+    /// never overflows.
+    pub const NUMBER_MAX: u64 = 1 << 62;
+}
+
 impl fmt::Display for PurgeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}-{}", self.issuer.0, self.number)

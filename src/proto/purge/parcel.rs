@@ -208,10 +208,13 @@ impl Unpacking {
     }
 }
 
-/// Each issuer is named once, and in order.
+/// Each issuer is named once, and in order, with a number that it can have come to.
 fn in_order(last: &mut Option<Issuer>, id: PurgeId, known: usize) -> Result<(), Malformed> {
     if last.is_some_and(|last| last >= id.issuer) || id.number == 0 || known >= ISSUERS_MAX {
         return Err(Malformed("order of issuers"));
+    }
+    if id.number > PurgeId::NUMBER_MAX {
+        return Err(Malformed("number"));
     }
     *last = Some(id.issuer);
     Ok(())
@@ -295,6 +298,9 @@ impl TryFrom<&PurgeEntry> for Entry {
         };
         if !site_fits || (is_site && hash != 0) {
             return Err(Malformed("target"));
+        }
+        if entry.number > PurgeId::NUMBER_MAX {
+            return Err(Malformed("number"));
         }
         let target = Target { kind, mode, site, length, hash: hash.to_le_bytes() };
         Ok(Self { id: PurgeId { issuer: Issuer(entry.issuer), number: entry.number }, target })

@@ -56,7 +56,8 @@ fn a_parcel_of_a_whole_log_is_cut_into_messages_of_bounded_length() {
     let applied = log.prepare(&batch, Wall::from_secs(0)).unwrap();
     log.apply(&applied);
     let mut parcel = Parcel { batch: log.missing(&Coverage::default()), ..Parcel::default() };
-    parcel.coverage = Some((1..9000).map(|issuer| id(u64::MAX - 10_000 + issuer, u64::MAX)).collect());
+    parcel.coverage =
+        Some((1..9000).map(|issuer| id(u64::MAX - 10_000 + issuer, PurgeId::NUMBER_MAX)).collect());
     let count = parcel.messages().count();
     assert_eq!(count, (20_000_usize + 1 + 8999).div_ceil(PURGES_MAX));
     assert_eq!(sent(&parcel), Ok(parcel));
@@ -65,7 +66,7 @@ fn a_parcel_of_a_whole_log_is_cut_into_messages_of_bounded_length() {
 #[test]
 fn what_is_not_a_parcel_is_refused() {
     type Spoil = fn(&mut wire::Purges);
-    let spoils: [(&str, Spoil); 20] = [
+    let spoils: [(&str, Spoil); 23] = [
         ("digest", |message| message.digest.truncate(15)),
         ("digest", |message| message.digest.clear()),
         ("reception", |message| message.reception = 5),
@@ -73,6 +74,9 @@ fn what_is_not_a_parcel_is_refused() {
         ("order of issuers", |message| message.covered.reverse()),
         ("order of issuers", |message| message.covered[1] = message.covered[0]),
         ("order of issuers", |message| message.covered[0].number = 0),
+        ("number", |message| message.covered[0].number = PurgeId::NUMBER_MAX + 1),
+        ("number", |message| message.steps[0].number = u64::MAX),
+        ("number", |message| message.entries[0].number = PurgeId::NUMBER_MAX + 1),
         ("order of issuers", |message| message.steps.push(message.steps[0])),
         ("step", |message| message.steps[0].basis = message.steps[0].number),
         ("kind", |message| message.entries[0].kind = 0),
@@ -121,7 +125,7 @@ proptest! {
     }
 
     #[test]
-    fn a_coverage_comes_back_as_it_was_sent(covered in prop::collection::btree_map(any::<u64>(), 1..u64::MAX, 0..20)) {
+    fn a_coverage_comes_back_as_it_was_sent(covered in prop::collection::btree_map(any::<u64>(), 1..=PurgeId::NUMBER_MAX, 0..20)) {
         let coverage: Coverage = covered.into_iter().map(|(issuer, number)| id(issuer, number)).collect();
         prop_assert_eq!(Coverage::of_wire(&coverage.to_wire()), Ok(coverage));
     }

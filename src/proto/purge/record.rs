@@ -85,7 +85,7 @@ impl Record {
         bytes
     }
 
-    /// Reads a record. `None` if the sum does not match or the kind is not known.
+    /// Reads a record. `None` if the sum does not match, the kind is not known, or a number is none that is ever come to.
     pub fn decode(bytes: &[u8; RECORD_LENGTH]) -> Option<Self> {
         let u64_at = |at: usize| u64::from_le_bytes(*bytes[at..].first_chunk().expect("within the record"));
         if u32::from_le_bytes(*bytes.first_chunk()?) != crc32c::crc32c(&bytes[4..]) {
@@ -93,6 +93,9 @@ impl Record {
         }
         let (issuer, position) = (Issuer(u64_at(32)), PurgePosition(u64_at(48)));
         let id = PurgeId { issuer, number: u64_at(40) };
+        if id.number > PurgeId::NUMBER_MAX || position > PurgePosition::MAX {
+            return None;
+        }
         Some(match bytes[4] {
             ISSUER => Self::Issuer(issuer),
             COVERED => Self::Covered(id),

@@ -215,6 +215,10 @@ impl RecordHeader {
         if take(bytes, 0) != RECORD_MAGIC || sum != key.sum_at(offset, &bytes[..92]) {
             return None;
         }
+        let position = PurgePosition(u64::from_le_bytes(take(bytes, 24)));
+        if position > PurgePosition::MAX {
+            return None;
+        }
         let [kind, flags] = take(bytes, 4);
         Some(Self {
             kind,
@@ -223,7 +227,7 @@ impl RecordHeader {
             length: u32::from_le_bytes(take(bytes, 8)),
             sum: u32::from_le_bytes(take(bytes, 12)),
             sequence: u64::from_le_bytes(take(bytes, 16)),
-            position: PurgePosition(u64::from_le_bytes(take(bytes, 24))),
+            position,
             id: RecordId {
                 object: ObjectId(take(bytes, 32)),
                 variant: VariantId(take(bytes, 48)),
@@ -322,7 +326,8 @@ mod tests {
 
     prop_compose! {
         fn header()(
-            kind: u8, rewritten: bool, shared: bool, length: u32, sum: u32, sequence: u64, position: u64,
+            kind: u8, rewritten: bool, shared: bool, length: u32, sum: u32, sequence: u64,
+            position in 0..=PurgePosition::MAX.0,
             ids: [[u8; 16]; 3], index: u32, generation: u32, expiry: u32, later: (u8, [u8; 2]),
         ) -> RecordHeader {
             RecordHeader {
@@ -375,6 +380,8 @@ mod tests {
             let mut record = [0; RECORD_HEADER];
             record.copy_from_slice(&[bytes, more, last].concat());
             let _ = RecordHeader::decode(&record, key, offset);
+            // A position that can be.
+            record[31] = 0;
             record[..4].copy_from_slice(&RECORD_MAGIC);
             let sum = key.sum_at(offset, &record[..92]);
             put(&mut record, 92, sum.to_le_bytes());
