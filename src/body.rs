@@ -126,6 +126,20 @@ pub enum UploadFault {
     Broken,
 }
 
+impl UploadFault {
+    /// All faults.
+    pub const ALL: [Self; 3] = [Self::TooLarge, Self::Stalled, Self::Broken];
+
+    /// Name in logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::TooLarge => "body_too_large",
+            Self::Stalled => "body_stalled",
+            Self::Broken => "body_broken",
+        }
+    }
+}
+
 const FAULTS: [Option<UploadFault>; 4] =
     [None, Some(UploadFault::TooLarge), Some(UploadFault::Stalled), Some(UploadFault::Broken)];
 

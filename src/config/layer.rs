@@ -285,7 +285,9 @@ fn complete_listen(listen: &mut Node) {
 fn complete_cache(cache: &mut Node) {
     let Some(entries) = cache.entries_mut() else { return };
     if let Some(profile) = entries.get("profile").cloned() {
-        entries.entry("set_cookie".to_owned()).or_insert(profile);
+        for key in ["set_cookie", "errors"] {
+            entries.entry(key.to_owned()).or_insert_with(|| profile.clone());
+        }
     }
     if let Some(Kind::List(disks)) = entries.get_mut("disk").map(|disk| &mut disk.kind) {
         for disk in disks.iter_mut().filter_map(Node::entries_mut) {

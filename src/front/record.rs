@@ -8,7 +8,7 @@ use super::watch::Watch;
 use crate::body::{Body, BodyError, UploadState};
 use crate::proto::time::Now;
 use crate::proto::verdict::Verdict;
-use crate::serve::{Answer, Failure, Notes};
+use crate::serve::{Answer, Notes};
 use crate::telemetry::access::Termination;
 use crate::telemetry::{AccessRecord, RequestId, SiteMetrics};
 use bytes::Bytes;
@@ -98,8 +98,8 @@ impl Record {
         let mut detail = None;
         let response = outcome.unwrap_or_else(|failure| {
             detail = Some(respond::status(&failure).1);
-            if let Failure::Refused(refusal) = &failure {
-                node.metrics.node.requests_refused.inc(*refusal as usize);
+            if let Some(refusal) = failure.refusal() {
+                node.metrics.node.requests_refused.inc(refusal);
             }
             respond::failure(&failure, &node.snapshot.load().config.node.name, self.id, self.version)
         });

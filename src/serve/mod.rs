@@ -54,6 +54,7 @@ use crate::telemetry::{Metrics, SiteMetrics};
 use arc_swap::ArcSwap;
 use fill::{Arriving, Reader, WINDOW_BYTES};
 use hashbrown::HashMap;
+use http::header::RANGE;
 use http::{HeaderMap, HeaderValue, Method, Request, Version};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -283,7 +284,9 @@ impl Cached {
         plan::Facts {
             request,
             head: self.method == Method::HEAD,
-            far_range: request.has_range && semantics::range_is_far(&self.headers, WINDOW_BYTES),
+            far_range: request.has_range
+                && !asks_for_several(&self.headers)
+                && semantics::range_is_far(&self.headers, WINDOW_BYTES),
             uncacheable: self.is_uncacheable(),
             shareable: !self.is_no_store()
                 && (!(request.has_authorization || request.has_cookie)
@@ -353,6 +356,12 @@ impl Cached {
     fn judge(&self, hit: &Hit) -> Result<Reuse, Gone> {
         self.exchange.worker.node.reuse(hit, &self.exchange)
     }
+}
+
+/// Whether a `Range` has more than one range. They are never asked of an origin, which might send each byte
+/// as often as it is named ("RangeAmp").
+fn asks_for_several(fields: &HeaderMap) -> bool {
+    fields.get(RANGE).is_some_and(|ranges| ranges.as_bytes().contains(&b','))
 }
 
 impl From<MissReason> for Miss {

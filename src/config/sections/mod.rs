@@ -47,8 +47,9 @@ pub(super) struct RawConfig {
     purge: purge::RawPurge,
     /// Logs.
     log: log::RawLog,
-    /// Networks of load balancers and proxies in front of this node. Their `X-Forwarded-For` and
-    /// `X-Forwarded-Proto` are believed; from anyone else they are dropped.
+    /// Networks of load balancers and proxies in front of this node. Their `X-Forwarded-For`,
+    /// `X-Forwarded-Proto` and what they tell of who the client is are believed; from anyone else such
+    /// fields are dropped.
     trusted_networks: Vec<Network>,
 }
 

@@ -45,7 +45,7 @@ pub use freshness::{Lifetime, LifetimeSource, corrected_initial_age, current_age
 pub use invalidation::{invalidates, invalidation_targets, is_of_target};
 pub use merge::{merge_304, validates};
 pub use multipart::{Boundary, Multipart};
-pub use policy::{CachePolicy, SetCookie};
+pub use policy::{CachePolicy, Errors, SetCookie};
 pub use range::{
     ContentRange, RANGES_MAX, Ranges, content_range, parse_content_range, range_is_far, ranges,
     unsatisfied_range,
