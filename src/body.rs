@@ -129,6 +129,21 @@ pub enum UploadFault {
     Slow,
 }
 
+impl UploadFault {
+    /// All faults.
+    pub const ALL: [Self; 4] = [Self::TooLarge, Self::Stalled, Self::Broken, Self::Slow];
+
+    /// Name in logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::TooLarge => "body_too_large",
+            Self::Stalled => "body_stalled",
+            Self::Broken => "body_broken",
+            Self::Slow => "body_too_slow",
+        }
+    }
+}
+
 const FAULTS: [Option<UploadFault>; 5] = [
     None,
     Some(UploadFault::TooLarge),

@@ -158,6 +158,9 @@ pub enum Refusal {
     /// A target longer than `limits.uri_bytes`. 414.
     #[error("request target too long")]
     UriTooLong,
+    /// A query with more parameters than `limits.query_parameters`. 414.
+    #[error("too many query parameters")]
+    TooManyParameters,
     /// More fields, or longer ones, than `limits.header_count` and `limits.header_bytes`. 431.
     #[error("request fields too large")]
     FieldsTooLarge,
@@ -178,13 +181,14 @@ pub enum Refusal {
 
 impl Refusal {
     /// All refusals.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::MissingHost,
         Self::DuplicateHost,
         Self::HostMismatch,
         Self::BadHost,
         Self::BadTarget,
         Self::UriTooLong,
+        Self::TooManyParameters,
         Self::FieldsTooLarge,
         Self::UnknownHost,
         Self::Misdirected,
@@ -201,6 +205,7 @@ impl Refusal {
             Self::BadHost => "bad_host",
             Self::BadTarget => "bad_target",
             Self::UriTooLong => "uri_too_long",
+            Self::TooManyParameters => "too_many_parameters",
             Self::FieldsTooLarge => "fields_too_large",
             Self::UnknownHost => "unknown_host",
             Self::Misdirected => "misdirected",
@@ -217,7 +222,7 @@ impl Refusal {
             | Self::HostMismatch
             | Self::BadHost
             | Self::BadTarget => StatusCode::BAD_REQUEST,
-            Self::UriTooLong => StatusCode::URI_TOO_LONG,
+            Self::UriTooLong | Self::TooManyParameters => StatusCode::URI_TOO_LONG,
             Self::FieldsTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::UnknownHost | Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::Method => StatusCode::NOT_IMPLEMENTED,
@@ -238,6 +243,7 @@ pub struct Router {
     any: Option<usize>,
     trusted: Vec<IpNet>,
     uri_bytes: usize,
+    query_parameters: usize,
     header_bytes: usize,
     header_count: usize,
     node: String,
@@ -263,6 +269,7 @@ impl Router {
             any: None,
             trusted: config.trusted.clone(),
             uri_bytes: config.limits.uri_bytes,
+            query_parameters: config.limits.query_parameters,
             header_bytes: config.limits.header_bytes,
             header_count: config.limits.header_count,
             node: config.node.name.clone(),
@@ -299,6 +306,9 @@ impl Router {
             return Err(Refusal::Loop);
         }
         let target = request_target(head)?;
+        if path::has_more_parameters(&target, self.query_parameters) {
+            return Err(Refusal::TooManyParameters);
+        }
         let Compiled { site, patterns } = &self.sites[index];
         let (rule, ambiguous) = path::first_match(patterns, target.path());
         let target = match rule.and_then(|index| site.rules[index].query.as_ref()) {

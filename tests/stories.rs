@@ -4,6 +4,8 @@
 
 mod common;
 
+#[path = "stories/attacks/mod.rs"]
+mod attacks;
 #[path = "stories/bodies.rs"]
 mod bodies;
 #[path = "stories/commands.rs"]

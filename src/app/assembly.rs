@@ -15,8 +15,7 @@ use crate::proto::object::PurgePosition;
 use crate::proto::plan::FetchReason;
 use crate::proto::semantics::NotStorable;
 use crate::purge::{self, Purges};
-use crate::route::Refusal;
-use crate::serve::{self, FillTable, Known, Node, Orders, Snapshot, Worker};
+use crate::serve::{self, Failure, FillTable, Known, Node, Orders, Snapshot, Worker};
 use crate::store::{Device, DiskConfig, Store, StoreConfig, StoreError};
 use crate::task::Spawner;
 use crate::telemetry::access::AccessLogError;
@@ -115,16 +114,14 @@ macro_rules! names_of {
 }
 names_of!(names, NotStorable);
 names_of!(failure_names, FailureKind);
-names_of!(refusal_names, Refusal);
 
 const FAILURES: [&str; FailureKind::ALL.len()] = failure_names(&FailureKind::ALL);
-const REFUSALS: [&str; Refusal::ALL.len()] = refusal_names(&Refusal::ALL);
 
 const VOCABULARY: Vocabulary = Vocabulary {
     not_stored: &NOT_STORED,
     origin_fetch: &FetchReason::NAMES,
     origin_failure: &FAILURES,
-    refusal: &REFUSALS,
+    refusal: &Failure::REFUSALS,
 };
 
 impl Assembly {

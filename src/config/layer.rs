@@ -288,7 +288,9 @@ fn complete_cache(cache: &mut Node) {
         let is_rfc = matches!(&profile.kind, Kind::Text(text) if text.trim() == "rfc");
         let select = Node::new(&Source::Default, Kind::Bool(is_rfc));
         entries.entry("select_language".to_owned()).or_insert(select);
-        entries.entry("set_cookie".to_owned()).or_insert(profile);
+        for key in ["set_cookie", "errors"] {
+            entries.entry(key.to_owned()).or_insert_with(|| profile.clone());
+        }
     }
     if let Some(Kind::List(disks)) = entries.get_mut("disk").map(|disk| &mut disk.kind) {
         for disk in disks.iter_mut().filter_map(Node::entries_mut) {

@@ -92,6 +92,9 @@ pub struct Site {
     pub peers: bool,
     /// Who may purge by requests to the site.
     pub purge: SitePurging,
+    /// Request fields that tell the origin who the client is, in lower case and with `-` for `_`: taken from trusted
+    /// networks alone.
+    pub identity_fields: Vec<String>,
     /// Path rules in order; the first match wins.
     pub rules: Vec<Rule>,
 }
@@ -245,6 +248,8 @@ pub struct Limits {
     pub header_count: usize,
     /// Bytes of a request target.
     pub uri_bytes: usize,
+    /// Parameters of a query.
+    pub query_parameters: usize,
     /// Bytes of a request body; 0 is no limit.
     pub body_bytes: u64,
     /// Requests on one connection before it is closed.

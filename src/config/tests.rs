@@ -689,7 +689,7 @@ proptest! {
 }
 
 /// A value out of bounds for each key that the reference says has some.
-const OUT_OF_BOUNDS: [(&str, &str); 29] = [
+const OUT_OF_BOUNDS: [(&str, &str); 30] = [
     ("purge.burst", "10"),
     ("node.name", "\"\""),
     ("node.zone", "\"0123456789012345678901234567890123456789012345678901234567890123\""),
@@ -705,6 +705,7 @@ const OUT_OF_BOUNDS: [(&str, &str); 29] = [
     ("limits.header_bytes", "1023"),
     ("limits.header_count", "7"),
     ("limits.uri_bytes", "255"),
+    ("limits.query_parameters", "0"),
     ("limits.requests_per_connection", "0"),
     ("limits.connections", "0"),
     ("limits.connections_per_ip", "0"),

@@ -8,7 +8,7 @@ use super::watch::Watch;
 use crate::body::{Body, BodyError, UploadFault, UploadState};
 use crate::proto::time::Now;
 use crate::proto::verdict::Verdict;
-use crate::serve::{Answer, Failure, Notes};
+use crate::serve::{Answer, Notes};
 use crate::telemetry::access::Termination;
 use crate::telemetry::{AccessRecord, RequestId, SiteMetrics, Slowness};
 use bytes::Bytes;
@@ -99,14 +99,13 @@ impl Record {
         let mut detail = None;
         let response = outcome.unwrap_or_else(|failure| {
             detail = Some(respond::status(&failure).1);
-            match &failure {
-                Failure::Refused(refusal) => node.metrics.node.requests_refused.inc(*refusal as usize),
-                Failure::Upload(fault) => {
-                    if let Some(slowness) = slowness(*fault) {
-                        node.metrics.node.slow_clients.of(slowness).inc();
-                    }
-                }
-                _ => {}
+            if let Failure::Upload(fault) = &failure
+                && let Some(slowness) = slowness(*fault)
+            {
+                node.metrics.node.slow_clients.of(slowness).inc();
+            }
+            if let Some(refusal) = failure.refusal() {
+                node.metrics.node.requests_refused.inc(refusal);
             }
             respond::failure(&failure, &node.snapshot.load().config.node.name, self.id, self.version)
         });

@@ -5,23 +5,33 @@ use crate::proto::semantics::CacheStatus;
 use crate::serve::{CACHE_STATUS, Failure};
 use crate::telemetry::RequestId;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode, Version};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Seconds after which a client may come again whom a server's connections had no room for, or whose fetch
+/// was ended (RFC 9110 §10.2.3): both are over when the requests before it are.
+const RETRY_SECONDS: u16 = 1;
 
 /// The status of a failure, and its reason in one word for logs, header and body.
 pub(super) fn status(failure: &Failure) -> (StatusCode, &'static str) {
     match failure {
         Failure::Refused(refusal) => (refusal.status(), refusal.as_str()),
         Failure::OnlyIfCached => (StatusCode::GATEWAY_TIMEOUT, "only_if_cached"),
+        Failure::Origin(error) if error.is_overload() => (StatusCode::SERVICE_UNAVAILABLE, error.as_str()),
         Failure::Origin(error) if error.is_timeout() => (StatusCode::GATEWAY_TIMEOUT, error.as_str()),
         Failure::Origin(error) => (StatusCode::BAD_GATEWAY, error.as_str()),
-        Failure::Upload(UploadFault::TooLarge) => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
-        Failure::Upload(UploadFault::Stalled) => (StatusCode::REQUEST_TIMEOUT, "body_stalled"),
-        Failure::Upload(UploadFault::Slow) => (StatusCode::REQUEST_TIMEOUT, "body_too_slow"),
-        Failure::Upload(UploadFault::Broken) => (StatusCode::BAD_REQUEST, "body_broken"),
+        Failure::Upload(fault) => (upload_status(*fault), fault.as_str()),
         Failure::Abandoned => (StatusCode::SERVICE_UNAVAILABLE, "abandoned"),
+    }
+}
+
+const fn upload_status(fault: UploadFault) -> StatusCode {
+    match fault {
+        UploadFault::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        UploadFault::Stalled | UploadFault::Slow => StatusCode::REQUEST_TIMEOUT,
+        UploadFault::Broken => StatusCode::BAD_REQUEST,
     }
 }
 
@@ -42,6 +52,9 @@ pub(super) fn failure(failure: &Failure, node: &str, id: RequestId, version: Ver
     headers.insert(CACHE_STATUS, CacheStatus::own(node).detail(reason).to_value());
     if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
         headers.insert(X_REQUEST_ID, id);
+    }
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_SECONDS));
     }
     let unread = matches!(failure, Failure::Upload(_) | Failure::Refused(_));
     if unread && version < Version::HTTP_2 {

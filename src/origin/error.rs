@@ -80,7 +80,12 @@ impl FetchError {
 
     /// Whether the client is to be told 504 (Gateway Timeout) rather than 502 (RFC 9110 §15.6.5).
     pub const fn is_timeout(&self) -> bool {
-        matches!(self, Self::ConnectTimeout | Self::FirstByteTimeout | Self::TooManyConnections)
+        matches!(self, Self::ConnectTimeout | Self::FirstByteTimeout)
+    }
+
+    /// Whether the client is to be told 503 (Service Unavailable), and to come again (RFC 9110 §15.6.4).
+    pub const fn is_overload(&self) -> bool {
+        matches!(self, Self::TooManyConnections)
     }
 
     /// Whether no server can have acted on the request, so that any method may be tried again.

@@ -19,74 +19,129 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 /// Hops of `X-Forwarded-For` that are read, from the right.
 const FORWARDED_HOPS_MAX: usize = 32;
 
-/// Fields by which a client could change what the origin takes for the URL, method, scheme or
-/// client address; `X-Forwarded-*` besides. Compared with `_` as `-`, since CGI and its heirs
-/// cannot tell them apart.
-const OVERRIDES: [&str; 20] = [
+/// Fields that some origins take for the URL, method, host or scheme of the request. What of it is
+/// true is in the key, so they are removed whoever sent them: also behind a trusted proxy they may be
+/// the client's. Compared with `_` as `-`, since CGI and its heirs cannot tell them apart.
+const STEERING: [&str; 42] = [
+    "cf-visitor",
+    "cloudfront-forwarded-proto",
     "forwarded",
+    "front-end-https",
+    "x-arr-ssl",
+    "x-envoy-original-host",
+    "x-envoy-original-path",
+    "x-forwarded",
+    "x-forwarded-host",
+    "x-forwarded-method",
+    "x-forwarded-path",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-proto",
+    "x-forwarded-protocol",
+    "x-forwarded-scheme",
+    "x-forwarded-server",
+    "x-forwarded-ssl",
+    "x-forwarded-uri",
+    "x-forwarded-url",
     "x-host",
-    "x-original-host",
-    "x-original-url",
-    "x-rewrite-url",
+    "x-host-override",
+    "x-http-destinationurl",
+    "x-http-host-override",
     "x-http-method",
     "x-http-method-override",
-    "x-method-override",
-    "x-http-host-override",
     "x-http-path-override",
-    "x-real-ip",
-    "x-client-ip",
-    "x-cluster-client-ip",
-    "true-client-ip",
-    "cf-connecting-ip",
-    "fastly-client-ip",
+    // Of a framework whose pages were poisoned by what it tells itself.
+    "x-invoke-path",
+    "x-invoke-query",
+    "x-invoke-status",
+    "x-matched-path",
+    "x-method-override",
+    "x-middleware-subrequest",
+    "x-now-route-matches",
+    "x-original-host",
+    "x-original-method",
+    "x-original-uri",
+    "x-original-url",
+    "x-rewrite-uri",
+    "x-rewrite-url",
     "x-scheme",
     "x-url-scheme",
-    "front-end-https",
+];
+
+/// Fields in which proxies tell the client's address. From others they are removed; those of a
+/// trusted one get the address that is believed, since what stands there may be the client's.
+const ADDRESS: [&str; 14] = [
+    "cf-connecting-ip",
+    "cf-connecting-ipv6",
+    "client-ip",
+    "fastly-client-ip",
+    "fly-client-ip",
+    "true-client-ip",
+    "x-azure-clientip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-envoy-external-address",
     "x-original-forwarded-for",
+    "x-originating-ip",
+    "x-real-ip",
+    "x-remote-ip",
+];
+
+/// Fields in which proxies that authenticate tell who the client is, beside those that begin as in
+/// [`IDENTITIES`] and those of `site.identity_fields`. Only a trusted one may.
+const IDENTITY: [&str; 6] = [
+    "remote-user",
+    "x-authenticated-user",
+    "x-client-cert",
+    "x-ms-client-principal",
+    "x-remote-user",
+    "x-webauth-user",
+];
+
+/// How the fields of such proxies begin that have several. `X-Forwarded-*` is here for `-User`, `-Email` and
+/// `-Client-Cert`; what else it has is in [`STEERING`], or set by this node.
+const IDENTITIES: [&str; 9] = [
+    "cf-access-",
+    "ssl-client-",
+    "tailscale-user-",
+    "x-amzn-oidc-",
+    "x-auth-request-",
+    "x-forwarded-",
+    "x-goog-authenticated-user-",
+    "x-ms-client-principal-",
+    "x-ssl-client-",
 ];
 
 impl Router {
     /// Makes the fields of a client's request those of the request to the origin: sets `Host`,
     /// `X-Forwarded-For`, `-Proto`, `-Host`, `Forwarded` (RFC 7239), `Via` (RFC 9110 §7.6.3) and
-    /// `CDN-Loop` (RFC 8586), and removes the fields that override them unless a trusted peer sent
-    /// them. Hop-by-hop fields must be gone already, so that `Connection` cannot name these.
+    /// `CDN-Loop` (RFC 8586), and removes what else would say the same of the request, or, unless a
+    /// trusted peer sent it, of the client. Hop-by-hop fields must be gone already, so that
+    /// `Connection` cannot name these.
     pub fn forward_headers(&self, routed: &Routed, headers: &mut HeaderMap) {
         let is_trusted = is_trusted(&self.trusted, routed.peer);
-        remove_overrides(headers, is_trusted);
+        let (mut chain, mut forwarded) = (String::new(), String::new());
         if is_trusted {
-            self.agree(routed, headers);
+            told_hops(headers, &mut chain, &mut forwarded);
         }
+        remove_overrides(headers, is_trusted, routed);
         let host = match &routed.site.origin.host {
             Some(host) => value(host.as_bytes()),
             None => routed.host.clone(),
         };
         headers.insert(HOST, host);
-        append(headers, X_FORWARDED_FOR, text(routed.peer.to_canonical().to_string()));
-        // Always what the key says, also when a trusted peer said otherwise: both steer answers.
+        let peer = routed.peer.to_canonical();
+        write!(chain, "{peer}").expect("writing to a string cannot fail");
+        headers.insert(X_FORWARDED_FOR, text(chain));
         headers.insert(X_FORWARDED_HOST, routed.host.clone());
         headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(routed.scheme.as_str()));
-        append(headers, FORWARDED, text(forwarded_element(routed)));
+        write_for(&mut forwarded, peer);
+        for part in [";host=\"", routed.host_str(), "\";proto=", routed.scheme.as_str()] {
+            forwarded.push_str(part);
+        }
+        headers.insert(FORWARDED, text(forwarded));
         append(headers, VIA, self.me.via(routed.version));
         append(headers, CDN_LOOP, self.me.name.clone());
-    }
-}
-
-impl Router {
-    /// Makes both fields of a trusted peer name the client that is believed. Most proxies know one of them and hand the
-    /// other on as the client wrote it: an origin that reads that one is not to be deceived.
-    fn agree(&self, routed: &Routed, headers: &mut HeaderMap) {
-        let client = routed.client.to_canonical();
-        if headers.contains_key(FORWARDED)
-            && client_by_forwarded(headers, routed.peer, &self.trusted) != client
-        {
-            headers.remove(FORWARDED);
-        }
-        if client == routed.peer.to_canonical() {
-            return;
-        }
-        for (name, member) in [(X_FORWARDED_FOR, client.to_string()), (FORWARDED, for_parameter(client))] {
-            headers.entry(name).or_insert_with(|| text(member));
-        }
     }
 }
 
@@ -129,28 +184,25 @@ pub(super) fn is_trusted(trusted: &[IpNet], address: IpAddr) -> bool {
 /// Members are parted at commas from the right, quoted or not: those that count were appended by trusted proxies, which
 /// quote none, and nothing that a client wrote left of them, such as a quote that never ends, changes how they are read.
 pub(super) fn client_address(headers: &HeaderMap, from: IpAddr, trusted: &[IpNet]) -> IpAddr {
-    if headers.contains_key(X_FORWARDED_FOR) {
-        nearest_client(members(headers, &X_FORWARDED_FOR).rev().map(hop_address), from, trusted)
-    } else {
-        client_by_forwarded(headers, from, trusted)
-    }
-}
-
-fn client_by_forwarded(headers: &HeaderMap, from: IpAddr, trusted: &[IpNet]) -> IpAddr {
-    let hops = members(headers, &FORWARDED).rev().map(|member| forwarded::element(member)?.from);
-    nearest_client(hops, from, trusted)
-}
-
-fn nearest_client(hops: impl Iterator<Item = Option<IpAddr>>, from: IpAddr, trusted: &[IpNet]) -> IpAddr {
     let mut client = from;
-    for hop in hops.take(FORWARDED_HOPS_MAX) {
-        let Some(address) = hop else { return client };
-        client = address;
-        if !is_trusted(trusted, address) {
-            return client;
+    for hop in hops(headers) {
+        client = hop;
+        if !is_trusted(trusted, hop) {
+            break;
         }
     }
     client
+}
+
+/// The hops that a trusted peer tells of, the nearest first, up to one that is no address: what is left of that may be
+/// anything.
+fn hops(headers: &HeaderMap) -> SmallVec<[IpAddr; 8]> {
+    if headers.contains_key(X_FORWARDED_FOR) {
+        members(headers, &X_FORWARDED_FOR).rev().take(FORWARDED_HOPS_MAX).map_while(hop_address).collect()
+    } else {
+        let address = |member| forwarded::element(member)?.from;
+        members(headers, &FORWARDED).rev().take(FORWARDED_HOPS_MAX).map_while(address).collect()
+    }
 }
 
 /// The scheme that a trusted peer states; its own statement is the last. `Forwarded` is asked where it is asked for the
@@ -180,7 +232,10 @@ pub(super) fn passed_before(headers: &HeaderMap, node: &str) -> bool {
         || members(headers, &VIA).any(|member| names_node(words(member).nth(1)))
 }
 
-fn members<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl DoubleEndedIterator<Item = &'a [u8]> {
+fn members<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> impl DoubleEndedIterator<Item = &'a [u8]> + use<'a> {
     headers
         .get_all(name)
         .iter()
@@ -203,20 +258,50 @@ fn hop_address(hop: &[u8]) -> Option<IpAddr> {
     Some(address.to_canonical())
 }
 
-fn remove_overrides(headers: &mut HeaderMap, is_trusted: bool) {
-    // "httpoxy": CGI programs take this field for their own proxy setting.
-    headers.remove("proxy");
-    if is_trusted {
-        return;
-    }
-    let doomed: SmallVec<[HeaderName; 8]> =
-        headers.keys().filter(|name| overrides(name.as_str())).cloned().collect();
-    for name in doomed {
-        headers.remove(name);
+/// Writes the hops that a trusted peer tells of to `X-Forwarded-For` and `Forwarded`, the nearest to the client first.
+/// Most proxies know one of these and hand the other on as the client wrote it; an origin that reads that one is not to
+/// be deceived.
+fn told_hops(headers: &HeaderMap, chain: &mut String, forwarded: &mut String) {
+    for hop in hops(headers).into_iter().rev() {
+        write!(chain, "{hop}, ").expect("writing to a string cannot fail");
+        write_for(forwarded, hop);
+        forwarded.push_str(", ");
     }
 }
 
-fn overrides(name: &str) -> bool {
+/// `for=…` (RFC 7239 §4, §6): an IPv6 address is quoted.
+fn write_for(element: &mut String, address: IpAddr) {
+    let written = match address {
+        IpAddr::V4(address) => write!(element, "for={address}"),
+        IpAddr::V6(address) => write!(element, "for=\"[{address}]\""),
+    };
+    written.expect("writing to a string cannot fail");
+}
+
+/// What is done to a field of the client's.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Keep,
+    Remove,
+    /// Gets the client's address as it is believed.
+    Address,
+}
+
+fn remove_overrides(headers: &mut HeaderMap, is_trusted: bool, routed: &Routed) {
+    let fate =
+        |name: &HeaderName| (name.clone(), fate(name.as_str(), is_trusted, &routed.site.identity_fields));
+    let doomed: SmallVec<[(HeaderName, Fate); 8]> =
+        headers.keys().map(fate).filter(|(_, fate)| *fate != Fate::Keep).collect();
+    for (name, fate) in doomed {
+        if fate == Fate::Address {
+            headers.insert(name, text(routed.client.to_canonical().to_string()));
+        } else {
+            headers.remove(name);
+        }
+    }
+}
+
+fn fate(name: &str, is_trusted: bool, identity_fields: &[String]) -> Fate {
     let dashed;
     let name = if name.contains('_') {
         dashed = name.replace('_', "-");
@@ -224,27 +309,21 @@ fn overrides(name: &str) -> bool {
     } else {
         name
     };
-    name.starts_with("x-forwarded-") || OVERRIDES.contains(&name)
-}
-
-/// `for=…` (RFC 7239 §6): an IPv6 address is quoted.
-fn for_parameter(address: IpAddr) -> String {
-    let mut element = String::with_capacity(80);
-    let written = match address.to_canonical() {
-        IpAddr::V4(address) => write!(element, "for={address}"),
-        IpAddr::V6(address) => write!(element, "for=\"[{address}]\""),
+    let is_identity = || {
+        IDENTITY.contains(&name)
+            || IDENTITIES.iter().any(|begin| name.starts_with(begin))
+            || identity_fields.iter().any(|field| field == name)
     };
-    written.expect("writing to a string cannot fail");
-    element
-}
-
-/// `for=…;host="…";proto=…` (RFC 7239 §4): an authority, which may have a port, is quoted.
-fn forwarded_element(routed: &Routed) -> String {
-    let mut element = for_parameter(routed.peer);
-    for part in [";host=\"", routed.host_str(), "\";proto=", routed.scheme.as_str()] {
-        element.push_str(part);
+    // "httpoxy": CGI programs take `Proxy` for their own proxy setting.
+    if STEERING.contains(&name) || name == "proxy" {
+        Fate::Remove
+    } else if ADDRESS.contains(&name) {
+        if is_trusted { Fate::Address } else { Fate::Remove }
+    } else if !is_trusted && is_identity() {
+        Fate::Remove
+    } else {
+        Fate::Keep
     }
-    element
 }
 
 /// Adds a member to a list field, as one line.

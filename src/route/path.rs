@@ -1,18 +1,18 @@
 //! Path patterns and the query filter.
 //!
 //! Origins disagree on what a path means: whether `%2f` is a slash, `;x` a parameter, `..` a step
-//! up. A key is safe from that, because it is the path as written. A rule is not: `/private/*`
-//! would miss `/static/..%2fprivate/x`. So each rule is asked twice, with the path as written and
-//! with its normal form, the most decoded reading that an origin is known to make; where the two
-//! answers differ, the request is passed.
+//! up, `%23` or `%00` its end. A key is safe from that, because it is the path as written. A rule is
+//! not: `/private/*` would miss `/static/..%2fprivate/x`. So each rule is asked with the path as
+//! written and with each reading that origins are known to make; where the answers differ, the
+//! request is passed.
 
 use super::Refusal;
 use crate::config::model::QueryFilter;
 use http::uri::PathAndQuery;
-use std::borrow::Cow;
+use smallvec::SmallVec;
 
-/// How many layers of percent-encoding the normal form takes off: origins behind one decoding
-/// proxy take off two.
+/// How many layers of percent-encoding are taken off, one after the other: origins behind one
+/// decoding proxy take off two.
 const DECODE_LAYERS_MAX: usize = 3;
 
 /// A path pattern: exact, or a prefix ending in `*`.
@@ -44,14 +44,15 @@ pub(super) fn first_match(patterns: &[Pattern], path: &str) -> (Option<usize>, b
     if patterns.is_empty() {
         return (None, false);
     }
-    let normal = normal_form(path);
+    let readings = readings(path);
     for (index, pattern) in patterns.iter().enumerate() {
         let as_written = Pattern::matches(&pattern.text, pattern.is_prefix, path);
-        let as_normal = Pattern::matches(&pattern.normal, pattern.is_prefix, &normal);
-        match (as_written, as_normal) {
-            (true, true) => return (Some(index), false),
-            (false, false) => {}
-            _ => return (None, true),
+        let as_read = |reading: &String| Pattern::matches(&pattern.normal, pattern.is_prefix, reading);
+        if readings.iter().any(|reading| as_read(reading) != as_written) {
+            return (None, true);
+        }
+        if as_written {
+            return (Some(index), false);
         }
     }
     (None, false)
@@ -72,34 +73,73 @@ pub(super) fn check(target: &str) -> Result<(), Refusal> {
     }
 }
 
-/// The path fully decoded, `\` as `/`, parameters of segments (`;…`) cut, empty and dot segments
-/// resolved.
-pub(super) fn normal_form(path: &str) -> Cow<'_, str> {
+/// What origins may take `path` for, besides what is written: with one layer of percent-encoding
+/// taken off after the other, `\` as `/`, empty and dot segments resolved; each with and without the
+/// parameters of segments (`;…`), and once more if it has what ends a path for some (`#`, `?` and
+/// control characters). Empty for a path that everybody reads alike.
+fn readings(path: &str) -> SmallVec<[String; 4]> {
+    let mut readings = SmallVec::new();
     let is_plain = !path.contains(['%', '\\', ';']) && !path.contains("//") && !path.contains("/.");
     if is_plain {
-        return Cow::Borrowed(path);
+        return readings;
     }
-    Cow::Owned(resolve_segments(&decode(path.as_bytes()).replace('\\', "/")))
-}
-
-/// Takes the percent-encoding off. What is no UTF-8 then becomes replacement characters.
-fn decode(path: &[u8]) -> String {
-    let mut decoded = path.to_vec();
+    let mut bytes = path.as_bytes().to_vec();
     for _ in 0..DECODE_LAYERS_MAX {
-        if !decoded.contains(&b'%') {
+        bytes = percent_encoding::percent_decode(&bytes).collect();
+        let decoded = text(&bytes).replace('\\', "/");
+        let cut = decoded.find(|c: char| matches!(c, '#' | '?') || c.is_ascii_control());
+        for reading in [Some(&*decoded), cut.map(|end| &decoded[..end])].into_iter().flatten() {
+            readings.push(resolve_segments(reading, true));
+            if reading.contains(';') {
+                readings.push(resolve_segments(reading, false));
+            }
+        }
+        if !bytes.contains(&b'%') {
             break;
         }
-        decoded = percent_encoding::percent_decode(&decoded).collect();
     }
-    String::from_utf8_lossy(&decoded).into_owned()
+    readings
 }
 
-/// RFC 3986 §5.2.4, with empty segments dropped too.
-fn resolve_segments(path: &str) -> String {
+/// A pattern with all percent-encoding taken off.
+fn decode(pattern: &[u8]) -> String {
+    let mut decoded = pattern.to_vec();
+    for _ in 0..DECODE_LAYERS_MAX {
+        decoded = percent_encoding::percent_decode(&decoded).collect();
+    }
+    text(&decoded)
+}
+
+/// Decoded bytes as text. The two-byte forms of ASCII that UTF-8 forbids (`%c0%af` for `/`), which
+/// old decoders take, are what they stand for; what else is no UTF-8 becomes replacement characters.
+fn text(bytes: &[u8]) -> String {
+    if !bytes.iter().any(|byte| matches!(byte, 0xc0 | 0xc1)) {
+        return String::from_utf8_lossy(bytes).into_owned();
+    }
+    let mut folded = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let [first, tail @ ..] = rest {
+        rest = match (first, tail) {
+            (0xc0 | 0xc1, [second @ 0x80..=0xbf, tail @ ..]) => {
+                folded.push((first & 1) << 6 | second & 0x3f);
+                tail
+            }
+            _ => {
+                folded.push(*first);
+                tail
+            }
+        };
+    }
+    String::from_utf8_lossy(&folded).into_owned()
+}
+
+/// RFC 3986 §5.2.4, with empty segments dropped too, and with `cuts` what is behind `;` in each.
+fn resolve_segments(path: &str, cuts: bool) -> String {
     let mut kept: Vec<&str> = Vec::new();
     let mut ends_in_slash = false;
     for segment in path.split('/') {
-        let name = segment.split_once(';').map_or(segment, |(name, _)| name);
+        let cut = segment.split_once(';').filter(|_| cuts);
+        let name = cut.map_or(segment, |(name, _)| name);
         ends_in_slash = matches!(name, "" | "." | "..");
         match name {
             "" | "." => {}
@@ -118,6 +158,16 @@ fn resolve_segments(path: &str) -> String {
         resolved.push('/');
     }
     resolved
+}
+
+/// Whether the query has more than `most` parameters: an origin that keeps them in a table may be
+/// made to work for each pair of them. One cannot be shorter than its separator, so most queries
+/// need no counting.
+pub(super) fn has_more_parameters(target: &PathAndQuery, most: usize) -> bool {
+    let is_separator = |byte: &u8| matches!(byte, b'&' | b';');
+    target.query().is_some_and(|query| {
+        query.len() >= most && query.as_bytes().iter().filter(|byte| is_separator(byte)).count() >= most
+    })
 }
 
 /// Drops the parameters that the filter does not keep. The rest stays as written and in order, in

@@ -43,6 +43,33 @@ pub enum Failure {
     Abandoned,
 }
 
+impl Failure {
+    /// The names of all that may refuse a request: refusals, faults of uploads, and the client's own wish.
+    pub const REFUSALS: [&'static str; Refusal::ALL.len() + UploadFault::ALL.len() + 1] = {
+        let mut names = ["only_if_cached"; Refusal::ALL.len() + UploadFault::ALL.len() + 1];
+        let mut index = 0;
+        while index < Refusal::ALL.len() {
+            names[index] = Refusal::ALL[index].as_str();
+            index += 1;
+        }
+        while index < Refusal::ALL.len() + UploadFault::ALL.len() {
+            names[index] = UploadFault::ALL[index - Refusal::ALL.len()].as_str();
+            index += 1;
+        }
+        names
+    };
+
+    /// Which of [`REFUSALS`](Self::REFUSALS) it is; `None` if the request was not refused but failed.
+    pub const fn refusal(&self) -> Option<usize> {
+        match self {
+            Self::Refused(refusal) => Some(*refusal as usize),
+            Self::Upload(fault) => Some(Refusal::ALL.len() + *fault as usize),
+            Self::OnlyIfCached => Some(Self::REFUSALS.len() - 1),
+            Self::Origin(_) | Self::Abandoned => None,
+        }
+    }
+}
+
 /// What one request came to.
 pub struct Answer {
     /// The response, or why there is none.

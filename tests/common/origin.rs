@@ -23,6 +23,8 @@ pub(crate) struct Origin {
 #[derive(Default)]
 struct State {
     scripts: Mutex<HashMap<String, Script>>,
+    /// For targets without one of their own.
+    otherwise: Mutex<Option<Script>>,
     asked: Mutex<Vec<Asked>>,
 }
 
@@ -52,7 +54,13 @@ pub(crate) struct Exchange {
 impl Exchange {
     /// Sends bytes, unless the node has gone.
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.sends(bytes).await;
+    }
+
+    /// Sends bytes. Whether the node was there to take them.
+    pub(crate) async fn sends(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.keeps &= self.wire.write(bytes.as_ref()).await.is_ok();
+        self.keeps
     }
 
     /// Sends bytes, and says whether the node is still there.
@@ -108,6 +116,14 @@ impl Origin {
         self.state.scripts.lock().insert(target.to_owned(), script);
     }
 
+    /// Answers by `script` every request for a target that has none of its own.
+    pub(crate) fn otherwise<F>(&self, script: impl Fn(Exchange) -> F + Send + Sync + 'static)
+    where
+        F: Future<Output = Exchange> + Send + 'static,
+    {
+        *self.state.otherwise.lock() = Some(Arc::new(move |exchange| Box::pin(script(exchange))));
+    }
+
     /// Answers every request for `target` with these bytes.
     pub(crate) fn says(&self, target: &str, answer: Vec<u8>) {
         self.says_in_turn(target, [answer]);
@@ -135,6 +151,11 @@ impl Origin {
     /// All requests so far.
     pub(crate) fn count_all(&self) -> usize {
         self.state.asked.lock().len()
+    }
+
+    /// All requests in the order of their coming.
+    pub(crate) fn all_asked(&self) -> Vec<Asked> {
+        self.state.asked.lock().clone()
     }
 
     /// The requests for `target` in the order of their coming.
@@ -166,6 +187,7 @@ async fn serve(state: Arc<State>, stream: TcpStream) {
             all.iter().filter(|other| other.target == target).count() - 1
         };
         let script = state.scripts.lock().get(&target).cloned();
+        let script = script.or_else(|| state.otherwise.lock().clone());
         let mut exchange = Exchange { asked, nth, wire, keeps: true };
         exchange = match script {
             Some(script) => script(exchange).await,

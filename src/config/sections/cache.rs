@@ -3,7 +3,7 @@
 use super::Check;
 use crate::config::model::{Cache, Disk};
 use crate::config::scalar::{Period, Size};
-use crate::proto::semantics::{CachePolicy, SetCookie};
+use crate::proto::semantics::{CachePolicy, Errors, SetCookie};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -27,6 +27,8 @@ pub(super) struct RawCache {
     profile: RawProfile,
     /// What `Set-Cookie` in a response means for storing it. Default: as the profile says.
     set_cookie: RawProfile,
+    /// What an error (4xx, 5xx) that states no lifetime means for storing it. Default: as the profile says.
+    errors: RawProfile,
     /// Share of the time since `Last-Modified` that a response without lifetime is fresh, in
     /// percent (RFC 9111 §4.2.2). 0 is never.
     #[schemars(extend("x-bounds" = "0 to 100"))]
@@ -52,7 +54,7 @@ pub(super) struct RawCache {
 #[schemars(rename = "Profile")]
 enum RawProfile {
     /// A response with `Set-Cookie` is stored only with `public`, `s-maxage` or a targeted field
-    /// such as `CDN-Cache-Control`.
+    /// such as `CDN-Cache-Control`; an error only with `public` or a lifetime.
     #[default]
     Explicit,
     /// As RFC 9111 allows.
@@ -78,6 +80,8 @@ pub(super) struct RawDisk {
 pub(super) struct RawPolicy {
     /// As `cache.set_cookie`.
     set_cookie: Option<RawProfile>,
+    /// As `cache.errors`.
+    errors: Option<RawProfile>,
     /// As `cache.heuristic_percent`.
     #[schemars(extend("x-bounds" = "0 to 100"))]
     heuristic_percent: Option<u32>,
@@ -98,6 +102,7 @@ impl RawCache {
     pub(super) fn policy(&self) -> CachePolicy {
         CachePolicy {
             set_cookie: self.set_cookie.into(),
+            errors: self.errors.into(),
             heuristic_percent: self.heuristic_percent,
             heuristic_max: self.heuristic_max.0,
             stale_if_error: self.stale_if_error.0,
@@ -136,6 +141,7 @@ impl RawPolicy {
     pub(super) fn over(self, base: &CachePolicy, key: &str, check: &mut Check<'_>) -> CachePolicy {
         let policy = CachePolicy {
             set_cookie: self.set_cookie.map_or(base.set_cookie, SetCookie::from),
+            errors: self.errors.map_or(base.errors, Errors::from),
             heuristic_percent: self.heuristic_percent.unwrap_or(base.heuristic_percent),
             heuristic_max: self.heuristic_max.map_or(base.heuristic_max, |period| period.0),
             stale_if_error: self.stale_if_error.map_or(base.stale_if_error, |period| period.0),
@@ -158,6 +164,15 @@ fn check_percent(percent: u32, key: &str, check: &mut Check<'_>) {
 }
 
 impl From<RawProfile> for SetCookie {
+    fn from(profile: RawProfile) -> Self {
+        match profile {
+            RawProfile::Explicit => Self::Explicit,
+            RawProfile::Rfc => Self::Rfc,
+        }
+    }
+}
+
+impl From<RawProfile> for Errors {
     fn from(profile: RawProfile) -> Self {
         match profile {
             RawProfile::Explicit => Self::Explicit,

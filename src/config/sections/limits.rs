@@ -36,6 +36,9 @@ pub(super) struct RawLimits {
     /// Bytes of a request target; longer ones are answered 414.
     #[schemars(extend("x-bounds" = "256 bytes to 1MiB"))]
     uri_bytes: Size,
+    /// Parameters of a query, whether `&` or `;` separates them; more are answered 414.
+    #[schemars(extend("x-bounds" = "at least 1"))]
+    query_parameters: usize,
     /// Bytes of a request body; longer ones are answered 413. 0 is no limit.
     body_bytes: Size,
     /// Requests on one connection before it is closed.
@@ -73,6 +76,7 @@ impl RawLimits {
             ("header_bytes", 1024, self.header_bytes.0),
             ("header_count", 8, self.header_count as u64),
             ("uri_bytes", 256, self.uri_bytes.0),
+            ("query_parameters", 1, self.query_parameters as u64),
             ("requests_per_connection", 1, self.requests_per_connection),
             ("connections", 1, self.connections as u64),
             ("connections_per_ip", 1, self.connections_per_ip as u64),
@@ -93,6 +97,7 @@ impl RawLimits {
             header_bytes: usize::try_from(self.header_bytes.0).unwrap_or(usize::MAX),
             header_count: self.header_count,
             uri_bytes: usize::try_from(self.uri_bytes.0).unwrap_or(usize::MAX),
+            query_parameters: self.query_parameters,
             body_bytes: self.body_bytes.0,
             requests_per_connection: self.requests_per_connection,
             connection_age: self.connection_age.0,

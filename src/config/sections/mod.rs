@@ -47,8 +47,8 @@ pub(super) struct RawConfig {
     purge: purge::RawPurge,
     /// Logs.
     log: log::RawLog,
-    /// Networks of load balancers and proxies in front of this node. What they say of the client is believed: its address
-    /// in `X-Forwarded-For` or, without that, `Forwarded`; its scheme in `X-Forwarded-Proto`; and the PROXY headers at
+    /// Networks of load balancers and proxies in front of this node. What they say of the client is believed: who it is, its
+    /// address in `X-Forwarded-For` or, without that, `Forwarded`, its scheme in `X-Forwarded-Proto`, and the PROXY headers at
     /// `listen.proxy_protocol`. From anyone else it is dropped. A proxy in them must set or remove `X-Forwarded-For`.
     trusted_networks: Vec<Network>,
 }

@@ -9,6 +9,8 @@ use crate::proto::authority::{Authority, normal_host};
 use crate::proto::key::Scheme;
 use crate::proto::semantics::CachePolicy;
 use crate::proto::swarm::Roles;
+use http::HeaderName;
+use http::header::{COOKIE, HOST};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -65,6 +67,10 @@ pub(super) struct RawSite {
     origin_tls_ca: Option<PathBuf>,
     /// Whether responses are shared in the fleet. If not, they never leave this node, and it never asks others for them.
     peers: bool,
+    /// Fields of requests in which a proxy before this node tells the origin who the client is, beside the usual ones
+    /// (`Remote-User`, `X-Forwarded-User`, `X-Auth-Request-*` and their like). They are taken from `trusted_networks`
+    /// alone, and dropped from anyone else.
+    identity_fields: Vec<String>,
     /// What may be stored of this site.
     cache: RawPolicy,
     /// Purges by requests of the site's own system. Off unless `methods` is set.
@@ -180,6 +186,7 @@ impl RawSite {
             .map(|(index, rule)| rule.validate(&format!("{key}.rules[{index}]"), &policy, self.peers, check));
         let rules = rules.collect();
         let tls = self.tls.as_ref().and_then(|tls| tls.validate(&format!("{key}.tls"), check));
+        let identity_fields = identity_fields(&self.identity_fields, key, check);
         Site {
             name: self.name.clone(),
             hosts,
@@ -187,6 +194,7 @@ impl RawSite {
             policy,
             peers: self.peers,
             purge,
+            identity_fields,
             rules,
             origin: self.origin_group(key, check).into(),
         }
@@ -290,6 +298,21 @@ impl RawQuery {
         check.require(names.iter().all(is_name), key, "a parameter's name has no `&`, `=`, `#` or space");
         Some(filter)
     }
+}
+
+/// Names as they are compared; one that a request cannot do without is a mistake.
+fn identity_fields(names: &[String], site: &str, check: &mut Check<'_>) -> Vec<String> {
+    let fields = names.iter().enumerate().filter_map(|(index, name)| match HeaderName::try_from(name) {
+        Ok(name) if name != HOST && name != COOKIE => Some(name.as_str().replace('_', "-")),
+        _ => {
+            check.mistake(
+                format!("{site}.identity_fields[{index}]"),
+                "expected the name of a request field, neither Host nor Cookie",
+            );
+            None
+        }
+    });
+    fields.collect()
 }
 
 /// A host pattern in lower case.

@@ -47,7 +47,7 @@ pub use invalidation::{invalidates, invalidation_targets, is_of_target};
 pub use merge::{Likeness, likeness, merge_304, validates};
 pub use multipart::{Boundary, Multipart};
 pub use part::{Completion, GAP_MAX, Held, Place};
-pub use policy::{CachePolicy, SetCookie};
+pub use policy::{CachePolicy, Errors, SetCookie};
 pub use range::{
     ContentRange, RANGES_MAX, Ranges, Span, Wanted, content_range, parse_content_range, range_is_far, ranges,
     unsatisfied_range,

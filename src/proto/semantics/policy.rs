@@ -7,6 +7,8 @@ use std::time::Duration;
 pub struct CachePolicy {
     /// What `Set-Cookie` means for storing.
     pub set_cookie: SetCookie,
+    /// What an error without a stated lifetime means for storing it.
+    pub errors: Errors,
     /// Share of the distance from `Last-Modified` to `Date` that is the heuristic lifetime, in
     /// percent (RFC 9111 §4.2.2 suggests 10).
     pub heuristic_percent: u32,
@@ -36,10 +38,21 @@ pub enum SetCookie {
     Rfc,
 }
 
+/// What an error (4xx or 5xx) without a stated lifetime means for storing it. A client that gets the
+/// origin to fail by what is no part of the key would have everybody see the error (CPDoS).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Errors {
+    /// Not stored, unless it is marked `public` or is stored only to be validated each time.
+    Explicit,
+    /// Stored for a heuristic lifetime where RFC 9111 §4.2.2 allows.
+    Rfc,
+}
+
 impl Default for CachePolicy {
     fn default() -> Self {
         Self {
             set_cookie: SetCookie::Explicit,
+            errors: Errors::Explicit,
             heuristic_percent: 10,
             heuristic_max: Duration::from_secs(24 * 3600),
             stale_if_error: Duration::from_secs(24 * 3600),

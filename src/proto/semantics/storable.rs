@@ -2,7 +2,7 @@
 
 use super::directives::Governing;
 use super::facts::{Expires, ResponseFacts};
-use super::policy::{CachePolicy, SetCookie};
+use super::policy::{CachePolicy, Errors, SetCookie};
 use super::request::{MethodClass, RequestFacts};
 use http::StatusCode;
 
@@ -101,7 +101,8 @@ pub enum NotStorable {
     SetCookie,
     /// `Vary: *`.
     VaryStar,
-    /// Neither an explicit lifetime nor what a heuristic one is derived from.
+    /// Neither an explicit lifetime nor what a heuristic one is derived from; or an error that may not have a
+    /// heuristic one ([`Errors::Explicit`]).
     NoLifetime,
     /// It could neither be served without asking, nor be validated.
     NoUse,
@@ -198,6 +199,9 @@ pub fn storable(
     }
     // §3, the last of its conditions: a lifetime that is stated, or may be guessed (§4.2.2).
     let reason = reason(response).ok_or(NotStorable::NoLifetime)?;
+    if reason == StoreReason::Heuristic && !error_allows_heuristic(response, policy) {
+        return Err(NotStorable::NoLifetime);
+    }
     if is_useless(response) { Err(NotStorable::NoUse) } else { Ok(reason) }
 }
 
@@ -259,6 +263,12 @@ fn set_cookie_allows(response: &ResponseFacts, policy: &CachePolicy) -> bool {
     }
     let targeted = directives.governing() != Governing::CacheControl && directives.max_age().is_some();
     directives.public() || directives.s_maxage().is_some() || targeted
+}
+
+/// Whether a lifetime may be guessed for an error too.
+fn error_allows_heuristic(response: &ResponseFacts, policy: &CachePolicy) -> bool {
+    let is_error = response.status.is_client_error() || response.status.is_server_error();
+    !is_error || policy.errors == Errors::Rfc || response.directives.public()
 }
 
 fn reason(response: &ResponseFacts) -> Option<StoreReason> {

@@ -90,8 +90,26 @@ fn a_response_that_no_request_can_use_is_not_stored() {
 
 #[test]
 fn heuristics_need_last_modified_and_a_status_or_public() {
-    for status in [200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501] {
+    for status in [200, 203, 204, 300, 301, 308] {
         check("heuristic", status, &[MODIFIED], Ok(StoreReason::Heuristic));
+    }
+    let request = RequestFacts::parse(&Method::GET, &head(&[]));
+    let rfc = CachePolicy { errors: Errors::Rfc, ..CachePolicy::default() };
+    for status in [404, 405, 410, 414, 501] {
+        check("an error", status, &[MODIFIED], Err(NotStorable::NoLifetime));
+        check("public", status, &[MODIFIED, ("cache-control", "public")], Ok(StoreReason::Heuristic));
+        check(
+            "asked each time",
+            status,
+            &[MODIFIED, ("cache-control", "no-cache")],
+            Ok(StoreReason::Validation),
+        );
+        let response = ResponseFacts::parse(StatusCode::from_u16(status).unwrap(), &head(&[MODIFIED]));
+        assert_eq!(
+            storable(&request, &response, &rfc),
+            Ok(StoreReason::Heuristic),
+            "{status} as the RFC allows"
+        );
     }
     for status in [201, 202, 302, 307, 403, 500, 502, 503, 504, 599] {
         check("not heuristic", status, &[MODIFIED], Err(NotStorable::NoLifetime));
