@@ -8,7 +8,7 @@ use super::watch::Watch;
 use crate::body::{Body, BodyError, UploadFault, UploadState};
 use crate::proto::time::Now;
 use crate::proto::verdict::Verdict;
-use crate::serve::{Answer, Notes};
+use crate::serve::{Answer, Failure, Notes};
 use crate::telemetry::access::Termination;
 use crate::telemetry::{AccessRecord, RequestId, SiteMetrics, Slowness};
 use bytes::Bytes;
