@@ -569,14 +569,14 @@ fn both_fields_name_the_client_that_is_believed() {
             Some("for=\"[2001:db8::1]:80\""),
             "2001:db8::1",
             "2001:db8::1, 10.0.0.1",
-            format!("for=\"[2001:db8::1]:80\", {own}"),
+            format!("for=\"[2001:db8::1]\", {own}"),
         ),
         (
             Some("198.51.100.7, 10.0.0.2"),
             Some("for=\"198.51.100.7:1\", for=10.0.0.2;by=_x"),
             "198.51.100.7",
             "198.51.100.7, 10.0.0.2, 10.0.0.1",
-            format!("for=\"198.51.100.7:1\", for=10.0.0.2;by=_x, {own}"),
+            format!("for=198.51.100.7, for=10.0.0.2, {own}"),
         ),
         (
             Some("198.51.100.7"),
@@ -585,7 +585,7 @@ fn both_fields_name_the_client_that_is_believed() {
             "198.51.100.7, 10.0.0.1",
             format!("for=198.51.100.7, {own}"),
         ),
-        (Some("unknown"), Some("for=203.0.113.66"), "10.0.0.1", "unknown, 10.0.0.1", own.to_owned()),
+        (Some("unknown"), Some("for=203.0.113.66"), "10.0.0.1", "10.0.0.1", own.to_owned()),
     ] {
         let mut request = shop("/").from("10.0.0.1");
         for (name, value) in [("x-forwarded-for", xff), ("forwarded", forwarded)] {
