@@ -108,7 +108,7 @@ impl Gate {
         let is_full = is_scarce && caps.per_address.is_some_and(|most| has >= most);
         let mut displaced = None;
         if is_full {
-            let shed = shard.oldest(Some(network)).and_then(|rank| self.shed(&mut shard, rank));
+            let shed = shard.oldest(Some(network)).and_then(|rank| self.shed(&mut shard, rank, caps.total));
             displaced = Some((Limit::Address, shed.ok_or(Limit::Address)?));
         }
         *shard.counts.entry(network).or_insert(0) += 1;
@@ -117,21 +117,21 @@ impl Gate {
 
     /// Sheds the connection that has waited longest, wherever it is from.
     fn make_room(&self, total: usize) -> Option<ShedWhat> {
-        if self.leaving.load(Ordering::Relaxed) >= LEAVING_MIN.max(total / LEAVING_SHARE) {
-            return None;
-        }
         for _ in 0..TRIES_MAX {
             let oldest = |(index, shard): (usize, &Mutex<Shard>)| Some((shard.lock().oldest(None)?, index));
             let (rank, index) = self.shards.iter().enumerate().filter_map(oldest).min()?;
-            if let Some(what) = self.shed(&mut self.shards[index].lock(), rank) {
+            if let Some(what) = self.shed(&mut self.shards[index].lock(), rank, total) {
                 return Some(what);
             }
         }
         None
     }
 
-    /// Takes the place of a connection, if it still waits.
-    fn shed(&self, shard: &mut Shard, rank: Rank) -> Option<ShedWhat> {
+    /// Takes the place of a connection, if it still waits and not too many are on their way out.
+    fn shed(&self, shard: &mut Shard, rank: Rank, total: usize) -> Option<ShedWhat> {
+        if self.leaving.load(Ordering::Relaxed) >= LEAVING_MIN.max(total / LEAVING_SHARE) {
+            return None;
+        }
         let seat = Arc::clone(shard.order.get(&rank)?);
         seat.state.compare_exchange(rank.word(), GONE, Ordering::Relaxed, Ordering::Relaxed).ok()?;
         shard.unfile(&seat);

@@ -187,14 +187,18 @@ fn who_was_told_to_go_stays_so_and_a_tunnel_is_never_told() {
 #[test]
 fn those_that_were_told_and_do_not_go_are_bounded() {
     let gate = gate();
-    let caps = caps(1, usize::MAX);
-    let mut inside = vec![entered(&gate, A, caps)];
-    for _ in 0..LEAVING_MIN {
-        inside.push(enter(&gate, A, caps).ok().expect("a place").entered);
+    for (caps, limit) in [(caps(1, usize::MAX), Limit::Node), (caps(3, 1), Limit::Address)] {
+        let others = [10, 11].map(|last| [127, 0, 0, last].into());
+        let _others: Vec<_> =
+            others[..caps.total - 1].iter().map(|other| busy(&gate, *other, caps)).collect();
+        let mut inside = vec![entered(&gate, A, caps)];
+        for _ in 0..LEAVING_MIN {
+            inside.push(enter(&gate, A, caps).ok().expect("a place").entered);
+        }
+        assert_eq!(enter(&gate, A, caps).err(), Some(limit));
+        inside.remove(0);
+        assert!(enter(&gate, A, caps).is_ok());
     }
-    assert_eq!(enter(&gate, A, caps).err(), Some(Limit::Node));
-    inside.remove(0);
-    assert!(enter(&gate, A, caps).is_ok());
 }
 
 #[test]

@@ -78,13 +78,6 @@ impl Client {
         Self::over(stream)
     }
 
-    /// With little room, of a fixed size, for bytes that are not read yet.
-    pub(crate) async fn connect_narrow(at: SocketAddr) -> Self {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.set_recv_buffer_size(256 << 10).unwrap();
-        Self::over(in_time("a connection", socket.connect(at)).await.expect("the node listens"))
-    }
-
     pub(crate) fn over(stream: impl Duplex + 'static) -> Self {
         Self(Wire::new(stream))
     }
