@@ -44,7 +44,7 @@ fn sum_into(bytes: &mut [u8], sum: u32) {
 pub(crate) fn segment_seeds() -> Vec<Vec<u8>> {
     let header = SegmentHeader { number: NUMBER, store: STORE, generation: GENERATION, size: 1 << 20 };
     let trailer = Trailer { generation: GENERATION, end: 8192, summary: 4096, records: 2, first: 1, last: 2 };
-    let (bytes, _) = segment(3, true);
+    let bytes = segment(3, true);
     let record = bytes[HEADER_BLOCK as usize..][..RECORD_HEADER].to_vec();
     vec![header.encode().to_vec(), trailer.encode(key()).to_vec(), record]
 }
@@ -90,12 +90,17 @@ pub(crate) fn segments(bytes: &[u8]) {
     let _ = RecordHeader::decode(&padded(bytes, b""), key(), HEADER_BLOCK);
 }
 
-/// A segment with `count` small records, and how many they are.
-fn segment(count: usize, sealed: bool) -> (Vec<u8>, usize) {
+/// A segment with `count` small records.
+fn segment(count: usize, sealed: bool) -> Vec<u8> {
+    segment_of(&(10..10 + count as u64).collect::<Vec<_>>(), sealed)
+}
+
+/// A segment with a small record for each of these sequences.
+fn segment_of(sequences: &[u64], sealed: bool) -> Vec<u8> {
     const SIZE: u32 = 64 << 10;
     let mut bytes = vec![0; HEADER_BLOCK as usize];
     let mut fill = Fill::new(NUMBER, key(), GENERATION, SIZE);
-    for index in 0..count {
+    for (index, sequence) in sequences.iter().enumerate() {
         let kind = [RecordKind::Head, RecordKind::Slice, RecordKind::Seal, RecordKind::Drop][index % 4];
         let payload = vec![index as u8; index * 7 % 90];
         let draft = Draft {
@@ -110,20 +115,21 @@ fn segment(count: usize, sealed: bool) -> (Vec<u8>, usize) {
             unknown: Unknown::default(),
         };
         assert!(fill.fits(kind, payload.len()));
-        fill.push(&mut bytes, draft, 10 + index as u64);
+        fill.push(&mut bytes, draft, *sequence);
     }
     if sealed {
         let trailer = fill.seal(&mut bytes);
         bytes.extend_from_slice(&trailer);
     }
-    (bytes, count)
+    bytes
 }
 
 /// Segments without the block before their first record, since nothing is read of it.
 pub(crate) fn scan_seeds() -> Vec<Vec<u8>> {
-    [(1, true), (12, true), (12, false), (40, true)]
-        .map(|(count, sealed)| segment(count, sealed).0.split_off(HEADER_BLOCK as usize))
-        .to_vec()
+    // The last ones say again, or less, what no writer does.
+    let all = [segment(1, true), segment(12, true), segment(12, false), segment(40, true)];
+    let odd = [segment_of(&[10, 11, 11, 12], true), segment_of(&[10, 12, 11], false)];
+    all.into_iter().chain(odd).map(|mut segment| segment.split_off(HEADER_BLOCK as usize)).collect()
 }
 
 /// A segment from its first record on. Its last bytes are the trailer.

@@ -2,7 +2,7 @@
 
 use super::harness::{fields, lines};
 use super::heads::router;
-use http::Method;
+use http::{Method, Uri};
 use shoal::proto::authority::Authority;
 use shoal::proto::key::Scheme;
 use shoal::proto::purge::{
@@ -117,6 +117,13 @@ pub(crate) fn purge_selectors(bytes: &[u8]) {
     if let Ok(selector) = router().selector(&Wanted::Url(text.clone())) {
         let Selector::Url { site, host, path } = &selector else { panic!("{selector} is no URL") };
         is_of_a_site(site, host);
+        // As the http crate reads it.
+        let uri: Option<Uri> = text.split('#').next().and_then(|text| text.parse().ok());
+        if let Some(target) =
+            uri.filter(|uri| uri.scheme().is_some()).and_then(|uri| uri.into_parts().path_and_query)
+        {
+            assert_eq!(*path, super::heads::filtered(target.as_str()), "{text}");
+        }
         assert!(path.starts_with('/') && path.len() <= text.len() + 1);
         // What it selects, asked for again in normal form, is the same.
         let scheme = if Authority::parse(host, Scheme::Https).is_ok_and(|other| other.as_str() == host) {
