@@ -4,9 +4,10 @@ use super::Node;
 use super::fill::{Arriving, Leader, Pace, WINDOW_BYTES};
 use super::lead::Asking;
 use super::leave::Leave;
+use crate::proto::object::HeadDraft;
 use crate::proto::relay::{Checker, RelayFault};
 use crate::proto::semantics;
-use crate::store::Filling;
+use crate::store::{Filling, Lookup};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use std::sync::Arc;
@@ -109,7 +110,8 @@ impl Intake {
     /// The body failed. What came of it is kept with these status and fields, if there are any.
     pub(super) async fn cut(self, node: &Node, kept: Option<(StatusCode, HeaderMap)>, why: Broken) {
         let Self { leader, arriving, mut filling, .. } = self;
-        let kept = kept.filter(|_| !leader.is_doomed());
+        let outdone = is_outdone(node, &arriving.draft).await;
+        let kept = kept.filter(|_| !outdone && !leader.is_doomed());
         let filing = match kept {
             None => None,
             Some((status, fields)) => {
@@ -136,7 +138,9 @@ impl Intake {
         }
         // An invalidation from here on finds what is sealed, one before has doomed the fill. A purge from here on is seen by
         // whoever looks up what is sealed, from its position.
-        if leader.is_doomed() {
+        let outdone =
+            arriving.draft.status == StatusCode::PARTIAL_CONTENT && is_outdone(node, &arriving.draft).await;
+        if outdone || leader.is_doomed() {
             leader.complete(arriving, None);
             return leave.not_kept();
         }
@@ -183,6 +187,20 @@ pub(super) const ABANDONED: Broken = "abandoned by all readers";
 
 const fn length_is_wrong(_: RelayFault) -> Broken {
     LENGTH
+}
+
+/// Whether a whole version is stored that a part must not take the place of: it is of the same version, or came later.
+async fn is_outdone(node: &Node, part: &HeadDraft) -> bool {
+    let hit = match node.store.find(part.key.object(), |_| part.variant) {
+        Lookup::Memory(hit) => Some(hit),
+        Lookup::OnDisk(on_disk) => node.store.load(on_disk).await.ok(),
+        Lookup::Miss(_) => None,
+    };
+    hit.filter(|hit| !hit.head.is_part()).is_some_and(|hit| {
+        let etag = semantics::strong_etag(&part.fields);
+        let same = etag.is_some() && etag == semantics::strong_etag(&hit.head.fields());
+        same || hit.head.received >= part.received
+    })
 }
 
 /// Whether a body that nobody waits for any more is fetched to its end (design §5): it is small, or

@@ -1,7 +1,7 @@
 //! Parts of objects: stored, served, completed and put together (RFC 9111 §3.3, §3.4; RFC 9110 §14).
 
 use crate::common::origin::head;
-use crate::common::{Node, Origin, content, reply, until};
+use crate::common::{Barrier, Node, Origin, content, reply, until};
 use crate::purging::{purge, url};
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
@@ -341,6 +341,45 @@ async fn parts_are_kept_by_variant() {
         assert_eq!(reply.cache_status().starts_with("edge; hit"), hit, "{}", reply.cache_status());
         node.settled().await;
     }
+}
+
+#[tokio::test]
+async fn a_part_never_takes_the_place_of_the_whole() {
+    let (origin, barrier) = (Origin::start().await, Barrier::closed());
+    let (body, held) = (content(LENGTH), barrier.clone());
+    origin.script("/x", {
+        let body = body.clone();
+        move |mut exchange| {
+            let (body, held) = (body.clone(), held.clone());
+            async move {
+                let tag = "ETag: \"one\"";
+                let answer = match exchange.asked.field("range") {
+                    None => reply(200, &[FRESH, tag], &body),
+                    Some(_) => {
+                        held.pass().await;
+                        reply(
+                            206,
+                            &[FRESH, tag, "Content-Range: bytes 2000000-2000009/3000000"],
+                            &body[2_000_000..2_000_010],
+                        )
+                    }
+                };
+                exchange.send(answer).await;
+                exchange
+            }
+        }
+    });
+    let node = Node::before(&origin).await;
+    let mut late = node.begin("GET", "/x", &["Range: bytes=2000000-2000009"]).await;
+    until("the range to be asked for", || origin.count("/x") == 1).await;
+    node.get("/x").await.assert_is(200, &body);
+    until("the whole to be stored", || node.assembly.node.fills.open() == 1).await;
+    barrier.open();
+    late.reply("GET").await.assert_is(206, &body[2_000_000..2_000_010]);
+    node.settled().await;
+    let hit = node.get("/x").await;
+    hit.assert_is(200, &body);
+    hit.assert_hit();
 }
 
 /// RangeAmp (DSN 2020): what a range costs the origin is bounded by what it asks for and a constant.

@@ -405,6 +405,29 @@ async fn a_streaming_body_that_was_begun_is_not_sent_again() {
     assert_eq!(rig.stats().retries.read(), 0);
 }
 
+/// RFC 10008: QUERY is safe, and so idempotent.
+#[tokio::test]
+async fn a_query_may_be_sent_again_and_an_unknown_method_may_not() {
+    for (method, attempts) in [("QUERY", 2), ("X-UNKNOWN", 1)] {
+        let (rig, server) = (Rig::new(), Server::new().await);
+        let mut config = group(&[server.server()]);
+        config.retries = 1;
+        let config = Arc::new(config);
+        let body = Body::Full(Bytes::from("q=1"));
+        let (fetched, ()) = join!(rig.origins.fetch(&config, request(method, "/", body), None), async {
+            let mut peer = server.accept().await;
+            peer.until("q=1").await;
+            drop(peer);
+            if attempts == 2 {
+                let mut peer = server.accept().await;
+                peer.until("q=1").await;
+                peer.send(&ok("done")).await;
+            }
+        });
+        assert_eq!(fetched.is_ok(), attempts == 2, "{method}");
+    }
+}
+
 #[tokio::test]
 async fn a_request_body_that_fails_is_not_the_servers_fault() {
     let (rig, server) = (Rig::new(), Server::new().await);

@@ -33,6 +33,25 @@ fn any_final_status_is_stored_with_explicit_freshness() {
 }
 
 #[test]
+fn a_part_is_stored_if_it_was_asked_for_and_says_which_it_is() {
+    const RANGE: (&str, &str) = ("range", "bytes=0-4");
+    const PLACE: (&str, &str) = ("content-range", "bytes 0-4/10");
+    const FRESH: (&str, &str) = ("cache-control", "max-age=5");
+    assert_eq!(judge(&[RANGE], 206, &[FRESH, PLACE]), Ok(StoreReason::MaxAge));
+    assert_eq!(judge(&[RANGE], 206, &[MODIFIED, PLACE]), Ok(StoreReason::Heuristic));
+    for (request, response) in [
+        (&[][..], &[FRESH, PLACE][..]),
+        (&[RANGE], &[FRESH]),
+        (&[RANGE], &[FRESH, PLACE, PLACE]),
+        (&[RANGE], &[FRESH, ("content-range", "bytes */10")]),
+        (&[RANGE], &[FRESH, ("content-range", "bytes 4-0/10")]),
+    ] {
+        assert_eq!(judge(request, 206, response), Err(NotStorable::Partial), "{request:?} {response:?}");
+    }
+    assert_eq!(judge(&[RANGE], 416, &[FRESH, PLACE]), Err(NotStorable::Partial));
+}
+
+#[test]
 fn the_reason_is_what_gives_the_lifetime() {
     const DATE: &str = "Thu, 18 Aug 2050 02:01:18 GMT";
     check("s-maxage", 200, &[("cache-control", "max-age=5, s-maxage=5")], Ok(StoreReason::SMaxage));

@@ -87,6 +87,52 @@ async fn ranges_heads_and_conditions_are_answered_of_what_a_peer_gives() {
 }
 
 #[tokio::test]
+async fn a_part_stays_on_its_node_and_the_whole_that_it_becomes_is_shared() {
+    let fleet = Fleet::of_edges(2).await;
+    let body = content(2 * MIB);
+    for path in ["/a", "/b"] {
+        fleet.origin.script(path, {
+            let body = body.clone();
+            move |mut exchange| {
+                let body = body.clone();
+                async move {
+                    let tag = "ETag: \"p\"";
+                    let place = |from: usize, to: usize| {
+                        format!("Content-Range: bytes {from}-{}/{}", to - 1, body.len())
+                    };
+                    let cut = body.len() - 1000;
+                    let answer = match exchange.asked.field("range") {
+                        None => reply(200, &[FRESH, tag], &body),
+                        Some("bytes=-1000") => {
+                            reply(206, &[FRESH, tag, &place(cut, body.len())], &body[cut..])
+                        }
+                        Some(_) => reply(206, &[FRESH, tag, &place(0, cut)], &body[..cut]),
+                    };
+                    exchange.send(answer).await;
+                    exchange
+                }
+            }
+        });
+        fleet
+            .edge(0)
+            .ask("GET", path, &["Range: bytes=-1000"])
+            .await
+            .assert_is(206, &body[body.len() - 1000..]);
+        fleet.settled().await;
+    }
+    fleet.edge(1).get("/a").await.assert_is(200, &body);
+    assert_eq!(fleet.origin.asked("/a")[1].field("range"), None, "nobody was told of the part");
+    fleet.settled().await;
+    fleet.edge(0).get("/b").await.assert_is(200, &body);
+    assert_eq!(fleet.origin.asked("/b")[1].field("if-range"), Some("\"p\""));
+    fleet.settled().await;
+    for (edge, path) in [(0, "/a"), (1, "/b")] {
+        fleet.edge(edge).get(path).await.assert_is(200, &body);
+        assert_eq!(fleet.origin.count(path), 2, "{path}: the whole is shared");
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_no_store_has_room_for_reaches_all_who_follow() {
     let fleet =
         Fleet::of(&[super::cluster::BOTH, Roles::EDGE, Roles::EDGE], "[cache]\nmemory = \"3MB\"").await;
