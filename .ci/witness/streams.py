@@ -547,8 +547,10 @@ def autobahn(rig, python2, packages, cases):
                {"agent": "tls", "url": f"wss://localhost:{rig.shoal.https}"}]
     with open(spec, "w") as file:
         json.dump({"outdir": reports, "servers": servers, "cases": cases, "exclude-cases": [], "exclude-agent-cases": {}}, file)
-    with open(os.path.join(rig.folder, "autobahn.log"), "w") as log:
-        subprocess.run([python2, launcher, packages, "-m", "fuzzingclient", "-s", spec], check=True, cwd=rig.folder, stdout=log, stderr=log)
+    with open(os.path.join(rig.folder, "autobahn.log"), "w+") as log:
+        ended = subprocess.run([python2, launcher, packages, "-m", "fuzzingclient", "-s", spec], cwd=rig.folder, stdout=log, stderr=log)
+        log.seek(0)
+        assert ended.returncode == 0, log.read()[-2000:]
     with open(os.path.join(reports, "index.json")) as file:
         outcomes = json.load(file)
     direct = verdicts(outcomes["direct"])
