@@ -1,6 +1,6 @@
 """differential.py SHOAL [--requests N] [--seed S] [--only NUMBER]: is what Shoal forwards read alike by all?
 
-Bent requests (`hostile`) go to Shoal, one connection each. A recording origin keeps exactly what Shoal sends on each of its connections,
+Bent requests (`hostile`; each fourth over HTTP/2, `hostile2`) go to Shoal, one connection each. A recording origin keeps exactly what Shoal sends on each of its connections,
 and checks that
 - it is regular, to a strict reader (`wire`),
 - each request that the origin got whole was answered to a client, once: nothing is forwarded that was not accepted as a request.
@@ -19,7 +19,9 @@ import tempfile
 import time
 import urllib.parse
 
+import hpack
 from hostile import Case
+from hostile2 import Case2
 from servers import Servers, versions
 from wire import Reader, Request
 
@@ -195,6 +197,63 @@ async def exchange(port, parts, limit, until_eof=True):
         writer.transport.abort()
 
 
+async def exchange2(port, case, limit):
+    """Sends a case over HTTP/2, and behind it a correct request. Returns the fields of all final responses and whether both streams ended."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    answers, left, decoder = [], {1, 3}, hpack.Decoder()
+    try:
+        async with asyncio.timeout(limit):
+            writer.write(streams(case))
+            while left:
+                head = await reader.readexactly(9)
+                length, kind, flags = int.from_bytes(head[:3], "big"), head[3], head[4]
+                stream, payload = int.from_bytes(head[5:], "big"), await reader.readexactly(length)
+                if kind == HEADERS:
+                    fields = [(bytes(name), bytes(value)) for name, value in decoder.decode(payload, raw=True)]
+                    if fields and fields[0][0] == b":status" and not fields[0][1].startswith(b"1"):
+                        answers.append(fields)
+                if kind in (HEADERS, DATA) and flags & END_STREAM or kind == RST_STREAM:
+                    left.discard(stream)
+                if kind == SETTINGS and not flags & ACK:
+                    writer.write(frame(SETTINGS, ACK, 0, b""))
+        return answers, True
+    except TimeoutError:
+        return answers, False
+    except (ConnectionError, asyncio.IncompleteReadError):
+        return answers, True
+    finally:
+        writer.transport.abort()
+
+
+DATA, HEADERS, RST_STREAM, SETTINGS, CONTINUATION = 0, 1, 3, 4, 9
+END_STREAM, ACK, END_HEADERS = 1, 1, 4
+FRAME_MAX = 16384
+
+
+def frame(kind, flags, stream, payload):
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+
+def field_block(stream, block, end):
+    """HEADERS, and CONTINUATION for what one frame does not hold."""
+    parts = [block[at:at + FRAME_MAX] for at in range(0, len(block), FRAME_MAX)] or [b""]
+    flags = END_STREAM if end else 0
+    return b"".join(frame(CONTINUATION if index else HEADERS, (0 if index else flags) | (END_HEADERS if part is parts[-1] else 0), stream, part)
+                    for index, part in enumerate(parts))
+
+
+def streams(case):
+    encoder = hpack.Encoder()
+    sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, 0, b"")
+    sent += field_block(1, encoder.encode(case.fields), case.body is None)
+    if case.body is not None:
+        sent += frame(DATA, 0 if case.trailers else END_STREAM, 1, case.body)
+    if case.trailers:
+        sent += field_block(1, encoder.encode(case.trailers), True)
+    last = [(b":method", b"GET"), (b":scheme", b"http"), (b":authority", b"end.test"), (b":path", b"/end%d" % case.number)]
+    return sent + field_block(3, encoder.encode(last), True)
+
+
 class Differential:
     def __init__(self, arguments, recorder, shoal, ports):
         self.arguments, self.recorder, self.shoal, self.ports = arguments, recorder, shoal, ports
@@ -210,25 +269,37 @@ class Differential:
     # ---- to Shoal
 
     async def case(self, number):
+        if number % 4 == 3:
+            case = Case2(self.arguments.seed, number)
+            answers, ended = await exchange2(self.shoal, case, CLIENT_LIMIT)
+            statuses = [int(dict(fields)[b":status"]) for fields in answers]
+            serials = [int(value) for fields in answers for name, value in fields if name == b"x-recorded"]
+            self.judge(case.number, statuses, serials, ended, case.shown(), answers, True)
+            return
         case = Case(self.arguments.seed, number)
         parts = [case.bytes]
         if number % 5 == 0:
             at = case.random.randint(1, len(case.bytes) - 1)
             parts = [case.bytes[:at], case.bytes[at:]]
         received, ended = await exchange(self.shoal, parts, CLIENT_LIMIT)
-        self.judge(case, received, ended)
-
-    def judge(self, case, received, ended):
         statuses = [int(status) for status, _ in HEAD.findall(received) if not status.startswith(b"1")]
-        self.statuses.update(statuses or ["closed"])
-        mine = statuses.count(200)
         serials = [int(serial) for serial in SERIAL.findall(received)]
+        self.judge(case.number, statuses, serials, ended, repr(case.bytes), received, False)
+
+    def judge(self, number, statuses, serials, ended, sent, received, is_http2):
+        self.statuses.update(statuses or ["closed"])
+        requests = [self.recorder.serials.pop(serial, None) for serial in serials]
+        wrong = []
         if not ended:
-            self.fail(f"case {case.number}: no end within {CLIENT_LIMIT} s", f"  sent      {case.bytes!r}", f"  received  {received!r}")
-        if mine != len(serials) or any(self.recorder.serials.pop(serial, None) is None for serial in serials):
-            self.fail(f"case {case.number}: answers that are not the origin's", f"  sent      {case.bytes!r}", f"  received  {received!r}")
+            wrong.append(f"no end within {CLIENT_LIMIT} s")
+        if statuses.count(200) != len(serials) or None in requests:
+            wrong.append("answers that are not the origin's")
         if unexpected := [status for status in statuses if status != 200 and status not in REFUSED]:
-            self.fail(f"case {case.number}: answered {unexpected}", f"  sent      {case.bytes!r}", f"  received  {received!r}")
+            wrong.append(f"answered {unexpected}")
+        if is_http2 and any(request and len(request[1].values(b"cookie")) > 1 for request in requests):
+            wrong.append("the crumbs of a cookie are not put together (RFC 9113 §8.2.3)")
+        for what in wrong:
+            self.fail(f"case {number}: {what}", f"  sent      {sent}", f"  received  {received!r}")
 
     # ---- from Shoal
 

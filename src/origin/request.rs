@@ -8,7 +8,9 @@ use super::error::FetchError;
 use crate::body::{Body, BodyError};
 use crate::config::model::OriginServer;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE,
+};
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{Method, Request, StatusCode, Version, request};
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -52,6 +54,8 @@ impl Outbound {
             let target = head.uri.path_and_query().cloned();
             head.uri = Uri::from(target.unwrap_or_else(|| PathAndQuery::from_static("/")));
         }
+        join_crumbs(&mut head.headers);
+        drop_odd_names(&mut head.headers);
         frame(&mut head, body.size_hint().exact());
         let expects = expects_continue(&head);
         let idempotent = head.method.is_idempotent();
@@ -162,6 +166,26 @@ fn frame(head: &mut request::Parts, length: Option<u64>) {
         None => {} // its sender's Content-Length, else chunks
         Some(0) if !expects_body => drop(head.headers.remove(CONTENT_LENGTH)),
         Some(length) => drop(head.headers.insert(CONTENT_LENGTH, length.into())),
+    }
+}
+
+/// Makes one field of a cookie that came in crumbs over HTTP/2, as elsewhere there is one (RFC 9113 §8.2.3).
+fn join_crumbs(headers: &mut HeaderMap) {
+    if headers.get_all(COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let crumbs: Vec<_> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        headers.insert(COOKIE, cookie);
+    }
+}
+
+/// Drops fields whose names are no tokens (RFC 9110 §5.1), which servers read each in their way: over HTTP/2, `http`
+/// takes names with a quotation mark.
+fn drop_odd_names(headers: &mut HeaderMap) {
+    let is_odd = |name: &&HeaderName| name.as_str().contains('"');
+    while let Some(name) = headers.keys().find(is_odd).cloned() {
+        headers.remove(name);
     }
 }
 
@@ -338,5 +362,35 @@ impl HttpBody for Outgoing {
             Self::Whole(body) => body.size_hint(),
             Self::Lent { loan, .. } => loan.state.lock().body.size_hint(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(fields: &[(&str, &str)]) -> Vec<String> {
+        let mut request = Request::new(Body::Empty);
+        for (name, value) in fields {
+            let name = HeaderName::from_lowercase(name.as_bytes()).expect("a name");
+            request.headers_mut().append(name, HeaderValue::from_str(value).expect("a value"));
+        }
+        let head = Outbound::new(request).ok().and_then(|outbound| outbound.head).expect("a head");
+        head.headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap_or("?")))
+            .collect()
+    }
+
+    #[test]
+    fn the_crumbs_of_a_cookie_are_one_field() {
+        let fields = [("cookie", "a=b"), ("x", "1"), ("cookie", "c=d"), ("x", "2"), ("cookie", "e=f")];
+        assert_eq!(sent(&fields), ["cookie: a=b; c=d; e=f", "x: 1", "x: 2"]);
+        assert_eq!(sent(&[("cookie", "a=b")]), ["cookie: a=b"]);
+    }
+
+    #[test]
+    fn fields_whose_names_are_no_tokens_are_not_sent() {
+        assert_eq!(sent(&[("\"content-length\"", "1"), ("x", "1"), ("a\"", "b")]), ["x: 1"]);
     }
 }

@@ -161,6 +161,15 @@ async fn an_expectation_without_a_body_goes_no_further() {
 }
 
 #[tokio::test]
+async fn origins_see_one_cookie_field() {
+    let origin = Origin::start().await;
+    origin.says("/x", reply(200, &[], ""));
+    let node = Node::before(&origin).await;
+    node.ask("GET", "/x", &["Cookie: a=b", "Cookie: c=d"]).await.assert_is(200, "");
+    assert_eq!(origin.asked("/x")[0].field("cookie"), Some("a=b; c=d"));
+}
+
+#[tokio::test]
 async fn a_get_with_a_body_passes_and_is_not_cached() {
     let origin = Origin::start().await;
     origin.script("/x", |mut exchange| async move {
