@@ -9,14 +9,23 @@ use crate::body::{Body, BodyError};
 use crate::config::model::OriginServer;
 use crate::proto::semantics::MethodClass;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE,
+};
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
-use http::{Method, Request, Version, request};
+use http::{Method, Request, StatusCode, Version, request};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use parking_lot::Mutex;
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+use tokio::time::{Sleep, sleep};
+
+/// How long the body of a request that expects `100 (Continue)` is held back for it: origins that do not know the
+/// expectation wait for the body, so it is sent after all (RFC 9110 §10.1.1).
+const CONTINUE_WAIT: Duration = Duration::from_secs(1);
 
 /// A request that can be sent by several attempts, one after the other.
 pub(super) struct Outbound {
@@ -46,7 +55,10 @@ impl Outbound {
             let target = head.uri.path_and_query().cloned();
             head.uri = Uri::from(target.unwrap_or_else(|| PathAndQuery::from_static("/")));
         }
+        join_crumbs(&mut head.headers);
+        drop_odd_names(&mut head.headers);
         frame(&mut head, body.size_hint().exact());
+        let expects = expects_continue(&head);
         // Safe methods are (RFC 9110 §9.2.2), also those of other documents, such as QUERY (RFC 10008).
         let is_safe = MethodClass::of(&head.method) == MethodClass::OtherSafe;
         let idempotent = head.method.is_idempotent() || is_safe;
@@ -54,8 +66,12 @@ impl Outbound {
         let body = match body {
             Body::Empty => Replay::Empty,
             Body::Full(bytes) => Replay::Full(bytes),
-            body => Replay::Lent(Arc::new(Loan::new(body))),
+            body => Replay::Lent(Arc::new(Loan::new(body, expects))),
         };
+        if !matches!(body, Replay::Lent(_)) {
+            // There is nothing to continue with, and some servers close such a connection behind their answer.
+            head.headers.remove(EXPECT);
+        }
         Ok(Self { head: Some(head), body, idempotent, upgrade })
     }
 
@@ -91,7 +107,16 @@ impl Outbound {
         if !head.headers.contains_key(HOST) {
             head.headers.insert(HOST, default_host(server));
         }
-        Some(Request::from_parts(head, body))
+        let turn = if let Outgoing::Lent { loan, turn } = &body { Some((loan.clone(), *turn)) } else { None };
+        let mut request = Request::from_parts(head, body);
+        if let Some((loan, turn)) = turn.filter(|(loan, _)| loan.expects) {
+            hyper::ext::on_informational(&mut request, move |response| {
+                if response.status() == StatusCode::CONTINUE {
+                    loan.release(turn);
+                }
+            });
+        }
+        Some(request)
     }
 
     /// The request for an attempt over HTTP/2, where `Host` becomes `:authority` (RFC 9113 §8.3.1).
@@ -110,7 +135,13 @@ impl Outbound {
             .ok()
             .ok_or(FetchError::Request("Host and target make no HTTP/2 target"))?;
         head.version = Version::HTTP_2;
-        Ok(self.lend().map(|body| Request::from_parts(head, body)))
+        // hyper does not tell of 1xx over HTTP/2, so the body is not held back for one.
+        head.headers.remove(EXPECT);
+        let body = self.lend();
+        if let Some(Outgoing::Lent { loan, turn }) = &body {
+            loan.release(*turn);
+        }
+        Ok(body.map(|body| Request::from_parts(head, body)))
     }
 
     /// Takes back a request that was not written at all.
@@ -141,6 +172,31 @@ fn frame(head: &mut request::Parts, length: Option<u64>) {
     }
 }
 
+/// Makes one field of a cookie that came in crumbs over HTTP/2, as elsewhere there is one (RFC 9113 §8.2.3).
+fn join_crumbs(headers: &mut HeaderMap) {
+    if headers.get_all(COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let crumbs: Vec<_> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        headers.insert(COOKIE, cookie);
+    }
+}
+
+/// Drops fields whose names are no tokens (RFC 9110 §5.1), which servers read each in their way: over HTTP/2, `http`
+/// takes names with a quotation mark.
+fn drop_odd_names(headers: &mut HeaderMap) {
+    let is_odd = |name: &&HeaderName| name.as_str().contains('"');
+    while let Some(name) = headers.keys().find(is_odd).cloned() {
+        headers.remove(name);
+    }
+}
+
+/// Whether the client sends its body only when it is told to, or has waited long enough.
+fn expects_continue(head: &request::Parts) -> bool {
+    head.headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
 fn default_host(server: &OriginServer) -> HeaderValue {
     let port_default = if server.tls { 443 } else { 80 };
     let host = if server.host.contains(':') { format!("[{}]", server.host) } else { server.host.clone() };
@@ -149,10 +205,20 @@ fn default_host(server: &OriginServer) -> HeaderValue {
 }
 
 /// A streaming request body that stays with its owner while a connection reads from it.
-pub(super) struct Loan(Mutex<LoanState>);
+///
+/// One that its sender wants to be asked for (`Expect: 100-continue`) is held back, and so not asked for, until the
+/// server says `100`: a server that refuses the request by its head alone gets nothing of it.
+pub(super) struct Loan {
+    expects: bool,
+    state: Mutex<LoanState>,
+}
 
 struct LoanState {
     body: Body,
+    /// Until when the body is held back from the present attempt; `None` once it is not.
+    held: Option<Pin<Box<Sleep>>>,
+    /// The connection that waits for it.
+    waiting: Option<Waker>,
     /// Which attempt has it; earlier ones get an error.
     turn: u32,
     taken: u64,
@@ -171,38 +237,42 @@ enum Phase {
 }
 
 impl Loan {
-    const fn new(body: Body) -> Self {
-        Self(Mutex::new(LoanState { body, turn: 0, taken: 0, phase: Phase::Unasked }))
+    const fn new(body: Body, expects: bool) -> Self {
+        let phase = Phase::Unasked;
+        let state = LoanState { body, held: None, waiting: None, turn: 0, taken: 0, phase };
+        Self { expects, state: Mutex::new(state) }
     }
 
     /// Frames that a connection took.
     pub(super) fn taken(&self) -> u64 {
-        self.0.lock().taken
+        self.state.lock().taken
     }
 
     /// Whether the connection waits for the body's sender rather than for the server.
     pub(super) fn is_starved(&self) -> bool {
-        self.0.lock().phase == Phase::Starved
+        self.state.lock().phase == Phase::Starved
     }
 
     /// Whether the body ended in an error of its own.
     pub(super) fn has_failed(&self) -> bool {
-        self.0.lock().phase == Phase::Failed
+        self.state.lock().phase == Phase::Failed
     }
 
     /// Calls the body back and lets go of it, so that its sender learns that nobody reads on.
     pub(super) fn revoke(&self) {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         if state.phase != Phase::Ended {
             state.phase = Phase::Revoked;
         }
         let body = std::mem::replace(&mut state.body, Body::Empty);
+        let waiting = state.waiting.take();
         drop(state);
+        waiting.into_iter().for_each(Waker::wake);
         drop(body); // its drop may run foreign code, which must not see the lock held
     }
 
     fn is_untouched(&self) -> bool {
-        let state = self.0.lock();
+        let state = self.state.lock();
         state.taken == 0 && matches!(state.phase, Phase::Unasked | Phase::Starved)
     }
 
@@ -210,16 +280,35 @@ impl Loan {
         if !self.is_untouched() {
             return None;
         }
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         state.turn += 1;
         state.phase = Phase::Unasked;
+        state.held = self.expects.then(|| Box::pin(sleep(CONTINUE_WAIT)));
         Some(state.turn)
     }
 
+    /// Holds the body back from the attempt no longer.
+    fn release(&self, turn: u32) {
+        let mut state = self.state.lock();
+        if state.turn == turn {
+            state.held = None;
+            let waiting = state.waiting.take();
+            drop(state);
+            waiting.into_iter().for_each(Waker::wake);
+        }
+    }
+
     fn poll(&self, turn: u32, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         if state.turn != turn || state.phase == Phase::Revoked {
             return Poll::Ready(Some(Err(BodyError::Truncated)));
+        }
+        if let Some(held) = &mut state.held {
+            if held.as_mut().poll(cx).is_pending() {
+                state.waiting = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            state.held = None;
         }
         let frame = Pin::new(&mut state.body).poll_frame(cx);
         state.phase = match &frame {
@@ -265,7 +354,7 @@ impl HttpBody for Outgoing {
         match self {
             Self::Whole(body) => body.is_end_stream(),
             Self::Lent { loan, .. } => {
-                let state = loan.0.lock();
+                let state = loan.state.lock();
                 state.phase != Phase::Revoked && state.body.is_end_stream()
             }
         }
@@ -274,7 +363,37 @@ impl HttpBody for Outgoing {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(body) => body.size_hint(),
-            Self::Lent { loan, .. } => loan.0.lock().body.size_hint(),
+            Self::Lent { loan, .. } => loan.state.lock().body.size_hint(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(fields: &[(&str, &str)]) -> Vec<String> {
+        let mut request = Request::new(Body::Empty);
+        for (name, value) in fields {
+            let name = HeaderName::from_lowercase(name.as_bytes()).expect("a name");
+            request.headers_mut().append(name, HeaderValue::from_str(value).expect("a value"));
+        }
+        let head = Outbound::new(request).ok().and_then(|outbound| outbound.head).expect("a head");
+        head.headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap_or("?")))
+            .collect()
+    }
+
+    #[test]
+    fn the_crumbs_of_a_cookie_are_one_field() {
+        let fields = [("cookie", "a=b"), ("x", "1"), ("cookie", "c=d"), ("x", "2"), ("cookie", "e=f")];
+        assert_eq!(sent(&fields), ["cookie: a=b; c=d; e=f", "x: 1", "x: 2"]);
+        assert_eq!(sent(&[("cookie", "a=b")]), ["cookie: a=b"]);
+    }
+
+    #[test]
+    fn fields_whose_names_are_no_tokens_are_not_sent() {
+        assert_eq!(sent(&[("\"content-length\"", "1"), ("x", "1"), ("a\"", "b")]), ["x: 1"]);
     }
 }

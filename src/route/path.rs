@@ -58,9 +58,10 @@ pub(super) fn first_match(patterns: &[Pattern], path: &str) -> (Option<usize>, b
     (None, false)
 }
 
-/// Refuses control characters anywhere and broken escapes in the path. A query is opaque.
+/// Refuses all that is no visible ASCII (RFC 3986 §2), which some origins take and others do not, and broken escapes in
+/// the path. A query is opaque otherwise.
 pub(super) fn check(target: &str) -> Result<(), Refusal> {
-    if target.bytes().any(|byte| byte.is_ascii_control() || byte == b' ') {
+    if !target.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(Refusal::BadTarget);
     }
     let path = target.split_once('?').map_or(target, |(path, _)| path).as_bytes();

@@ -262,7 +262,7 @@ origins = [\"http://o\"]
 
 #[test]
 fn targets_that_are_none_are_refused() {
-    for target in ["*", "/%", "/%2", "/%zz", "/a%g0?x", "/\u{7f}"] {
+    for target in ["*", "/%", "/%2", "/%zz", "/a%g0?x", "/\u{7f}", "/\u{e4}", "/?\u{e4}"] {
         shop(target).check_refused(Refusal::BadTarget);
     }
     shop(&format!("/{}", "a".repeat(8192))).check_refused(Refusal::UriTooLong);

@@ -104,6 +104,12 @@ async fn an_upload_that_breaks_off_never_looks_whole_to_the_origin() {
 async fn a_client_that_expects_100_is_told_to_continue() {
     let origin = Origin::start().await;
     origin.script("/x", |mut exchange| async move {
+        exchange.send("HTTP/1.1 100 Continue\r\n\r\n").await;
+        let body = exchange.body().await;
+        exchange.send(reply(200, &[], body)).await;
+        exchange
+    });
+    origin.script("/deaf", |mut exchange| async move {
         let body = exchange.body().await;
         exchange.send(reply(200, &[], body)).await;
         exchange
@@ -113,6 +119,54 @@ async fn a_client_that_expects_100_is_told_to_continue() {
     assert_eq!(client.head().await.unwrap().line, "HTTP/1.1 100 Continue");
     client.send("body").await;
     client.reply("PUT").await.assert_is(200, "body");
+
+    // An origin that does not know the expectation waits for the body, and gets it.
+    let mut client = node.begin("PUT", "/deaf", &["Content-Length: 4", "Expect: 100-continue"]).await;
+    client.send("body").await;
+    assert_eq!(client.head().await.unwrap().line, "HTTP/1.1 100 Continue");
+    client.reply("PUT").await.assert_is(200, "body");
+}
+
+#[tokio::test]
+async fn an_origin_that_refuses_by_the_head_alone_gets_nothing_of_the_body() {
+    let (origin, closed) = (Origin::start().await, Barrier::closed());
+    let told = closed.clone();
+    origin.script("/x", move |mut exchange| {
+        let told = told.clone();
+        async move {
+            exchange.send(reply(417, &[], "no")).await;
+            assert_eq!(
+                exchange.read_some().await,
+                b"",
+                "the connection is closed, since the body is still owed"
+            );
+            told.open();
+            exchange
+        }
+    });
+    let node = Node::before(&origin).await;
+    let mut client = node.begin("PUT", "/x", &["Content-Length: 4", "Expect: 100-continue"]).await;
+    client.send_anyway("body").await;
+    client.reply("PUT").await.assert_is(417, "no");
+    crate::common::in_time("the origin's connection to be closed", closed.pass()).await;
+}
+
+#[tokio::test]
+async fn an_expectation_without_a_body_goes_no_further() {
+    let origin = Origin::start().await;
+    origin.says("/x", reply(200, &[], ""));
+    let node = Node::before(&origin).await;
+    node.ask("POST", "/x", &["Content-Length: 0", "Expect: 100-continue"]).await.assert_is(200, "");
+    assert_eq!(origin.asked("/x")[0].field("expect"), None);
+}
+
+#[tokio::test]
+async fn origins_see_one_cookie_field() {
+    let origin = Origin::start().await;
+    origin.says("/x", reply(200, &[], ""));
+    let node = Node::before(&origin).await;
+    node.ask("GET", "/x", &["Cookie: a=b", "Cookie: c=d"]).await.assert_is(200, "");
+    assert_eq!(origin.asked("/x")[0].field("cookie"), Some("a=b; c=d"));
 }
 
 #[tokio::test]
