@@ -5,6 +5,7 @@ use super::{Cached, pass};
 use crate::proto::object::PurgePosition;
 use crate::proto::plan::FetchReason;
 use crate::proto::semantics;
+use http::header::EXPECT;
 use http::{Method, Request};
 use std::sync::Arc;
 
@@ -38,6 +39,8 @@ impl Cached {
         let mut request = pass::origin_head(exchange, method, self.headers.clone());
         if for_cache {
             semantics::strip_conditions(request.headers_mut());
+            // One client's, and of no use without a body.
+            request.headers_mut().remove(EXPECT);
         }
         request
     }
