@@ -107,6 +107,10 @@ impl Outbound {
         if !head.headers.contains_key(HOST) {
             head.headers.insert(HOST, default_host(server));
         }
+        // Said, since hyper would leave out the body of a GET whose length is not known.
+        if matches!(body, Outgoing::Lent { .. }) && !head.headers.contains_key(CONTENT_LENGTH) {
+            head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
         let turn = if let Outgoing::Lent { loan, turn } = &body { Some((loan.clone(), *turn)) } else { None };
         let mut request = Request::from_parts(head, body);
         if let Some((loan, turn)) = turn.filter(|(loan, _)| loan.expects) {

@@ -22,7 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// Handshakes with nodes that dialled, at once; further ones wait in the endpoint's queue.
 const HANDSHAKES_MAX: usize = 128;
 /// With more handshakes than this, an address must first prove that it is one.
-const HANDSHAKES_UNPROVEN_MAX: usize = HANDSHAKES_MAX / 2;
+pub(super) const HANDSHAKES_UNPROVEN_MAX: usize = HANDSHAKES_MAX / 2;
 /// Time for a handshake and the hellos.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(2);
 /// Time for the first frame of a stream.

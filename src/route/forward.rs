@@ -19,10 +19,11 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 /// Hops of `X-Forwarded-For` that are read, from the right.
 const FORWARDED_HOPS_MAX: usize = 32;
 
-/// Fields that some origins take for the URL, method, host or scheme of the request. What of it is
-/// true is in the key, so they are removed whoever sent them: also behind a trusted proxy they may be
-/// the client's. Compared with `_` as `-`, since CGI and its heirs cannot tell them apart.
-const STEERING: [&str; 42] = [
+/// Fields that some origins take for the URL, method, host or scheme of the request, beside those that
+/// begin with [`X_FORWARDED`]. What of it is true is in the key, so they are removed whoever sent them:
+/// also behind a trusted proxy they may be the client's. Compared with `_` as `-`, since CGI and its heirs
+/// cannot tell them apart.
+const STEERING: [&str; 30] = [
     "cf-visitor",
     "cloudfront-forwarded-proto",
     "forwarded",
@@ -31,18 +32,6 @@ const STEERING: [&str; 42] = [
     "x-envoy-original-host",
     "x-envoy-original-path",
     "x-forwarded",
-    "x-forwarded-host",
-    "x-forwarded-method",
-    "x-forwarded-path",
-    "x-forwarded-port",
-    "x-forwarded-prefix",
-    "x-forwarded-proto",
-    "x-forwarded-protocol",
-    "x-forwarded-scheme",
-    "x-forwarded-server",
-    "x-forwarded-ssl",
-    "x-forwarded-uri",
-    "x-forwarded-url",
     "x-host",
     "x-host-override",
     "x-http-destinationurl",
@@ -68,6 +57,9 @@ const STEERING: [&str; 42] = [
     "x-url-scheme",
 ];
 
+/// How fields begin that say what a proxy was asked; this node sets those that it knows to be true.
+const X_FORWARDED: &str = "x-forwarded-";
+
 /// Fields in which proxies tell the client's address. From others they are removed; those of a
 /// trusted one get the address that is believed, since what stands there may be the client's.
 const ADDRESS: [&str; 14] = [
@@ -89,24 +81,28 @@ const ADDRESS: [&str; 14] = [
 
 /// Fields in which proxies that authenticate tell who the client is, beside those that begin as in
 /// [`IDENTITIES`] and those of `site.identity_fields`. Only a trusted one may.
-const IDENTITY: [&str; 6] = [
+const IDENTITY: [&str; 12] = [
     "remote-user",
     "x-authenticated-user",
     "x-client-cert",
+    "x-forwarded-access-token",
+    "x-forwarded-client-cert",
+    "x-forwarded-email",
+    "x-forwarded-groups",
+    "x-forwarded-preferred-username",
+    "x-forwarded-user",
     "x-ms-client-principal",
     "x-remote-user",
     "x-webauth-user",
 ];
 
-/// How the fields of such proxies begin that have several. `X-Forwarded-*` is here for `-User`, `-Email` and
-/// `-Client-Cert`; what else it has is in [`STEERING`], or set by this node.
-const IDENTITIES: [&str; 9] = [
+/// How the fields of such proxies begin that have several.
+const IDENTITIES: [&str; 8] = [
     "cf-access-",
     "ssl-client-",
     "tailscale-user-",
     "x-amzn-oidc-",
     "x-auth-request-",
-    "x-forwarded-",
     "x-goog-authenticated-user-",
     "x-ms-client-principal-",
     "x-ssl-client-",
@@ -319,7 +315,9 @@ fn fate(name: &str, is_trusted: bool, identity_fields: &[String]) -> Fate {
         Fate::Remove
     } else if ADDRESS.contains(&name) {
         if is_trusted { Fate::Address } else { Fate::Remove }
-    } else if !is_trusted && is_identity() {
+    } else if is_identity() {
+        if is_trusted { Fate::Keep } else { Fate::Remove }
+    } else if name.starts_with(X_FORWARDED) {
         Fate::Remove
     } else {
         Fate::Keep

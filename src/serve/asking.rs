@@ -6,6 +6,7 @@ use crate::proto::object::PurgePosition;
 use crate::proto::plan::FetchReason;
 use crate::proto::purge::Judgement;
 use crate::proto::semantics::{self, RequestFacts, Wanted};
+use http::header::EXPECT;
 use http::{Method, Request};
 use std::sync::Arc;
 
@@ -54,6 +55,8 @@ impl Cached {
         let mut request = pass::origin_head(exchange, method, self.headers.clone());
         if for_cache {
             semantics::strip_conditions(request.headers_mut());
+            // One client's, and of no use without a body.
+            request.headers_mut().remove(EXPECT);
         }
         request
     }

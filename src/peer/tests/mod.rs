@@ -2,6 +2,7 @@
 
 mod enrolling;
 mod exchanging;
+mod flooding;
 mod linking;
 mod refusing;
 mod simulated;

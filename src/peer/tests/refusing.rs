@@ -8,14 +8,14 @@ use bytes::Bytes;
 use quinn::{Connection, ConnectionError};
 
 /// One who shakes hands as a node does, and then does what a node does not.
-struct Stranger {
-    endpoint: quinn::Endpoint,
-    identity: Identity,
+pub(super) struct Stranger {
+    pub(super) endpoint: quinn::Endpoint,
+    pub(super) identity: Identity,
     spawner: Spawner,
 }
 
 impl Stranger {
-    fn of(authority: &Authority) -> Self {
+    pub(super) fn of(authority: &Authority) -> Self {
         let identity = identity(authority, BOTH);
         let datagrams = crate::net::Transport::datagrams(&Tcp, ([127, 0, 0, 1], 0).into()).unwrap();
         let server = endpoint::server(identity.server(Clock::system())).unwrap();
@@ -24,7 +24,7 @@ impl Stranger {
         Self { endpoint, identity, spawner }
     }
 
-    async fn connect(&self, to: &Node) -> Connection {
+    pub(super) async fn connect(&self, to: &Node) -> Connection {
         self.connect_with(to, &[wire::ALPN]).await
     }
 

@@ -27,7 +27,7 @@ async fn shared() -> Shared {
     let site = |hosts: &str| {
         format!("[[site]]\nhosts = {hosts}\norigins = [\"http://{}\"]\ntls = {tls}\n", origin.at)
     };
-    let listen = format!("[listen]\nhttp = [\"127.0.0.1:0\"]\nhttps = [\"127.0.0.1:0\"]\ntls = {tls}\n");
+    let listen = "[listen]\nhttp = [\"127.0.0.1:0\"]\nhttps = [\"127.0.0.1:0\"]\n";
     let sites = site("[\"one.test\", \"www.one.test\"]") + &site("[\"two.test\"]");
     let node = Node::of(&format!("[node]\nname = \"edge\"\n{listen}{sites}")).await;
     Shared { origin, node, certificate: made.cert.der().clone(), _folder: folder }

@@ -100,7 +100,7 @@ fn place(test: &str) -> (Vec<PathBuf>, &str) {
 #[test]
 fn each_attack_of_the_table_has_its_tests() {
     let rows: Vec<&str> = include_str!("mod.rs").lines().filter(|line| line.starts_with("//! | ")).collect();
-    assert!(rows.len() > 30, "the table was not read");
+    assert!(rows.len() > 25, "the table was not read");
     let mut wrong = Vec::new();
     for row in &rows[1..] {
         let held_by = row.split(" | ").nth(2).unwrap_or_default();
