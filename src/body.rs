@@ -1,8 +1,10 @@
 //! The one body type that travels between the rooms.
 
+use crate::proto::framing::Fault;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -124,15 +126,51 @@ pub enum UploadFault {
     Stalled,
     /// Ended early or broke the protocol.
     Broken,
+    /// Its framing has no single meaning.
+    Ambiguous(Fault),
 }
 
-const FAULTS: [Option<UploadFault>; 4] =
-    [None, Some(UploadFault::TooLarge), Some(UploadFault::Stalled), Some(UploadFault::Broken)];
+/// Codes of [`UploadFault::Ambiguous`] begin here; 0 is no fault.
+const AMBIGUOUS: u8 = 4;
+
+impl UploadFault {
+    /// The client's fault behind an error of a body that came from its connection.
+    pub fn of(error: &hyper::Error) -> Self {
+        let mut source = std::error::Error::source(error);
+        while let Some(error) = source {
+            let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+            if let Some(fault) = inner.and_then(|inner| inner.downcast_ref::<Fault>()) {
+                return Self::Ambiguous(*fault);
+            }
+            source = error.source();
+        }
+        Self::Broken
+    }
+
+    fn code(self) -> u8 {
+        match self {
+            Self::TooLarge => 1,
+            Self::Stalled => 2,
+            Self::Broken => 3,
+            Self::Ambiguous(fault) => AMBIGUOUS + fault as u8,
+        }
+    }
+
+    fn of_code(code: u8) -> Option<Self> {
+        match code {
+            0 => None,
+            1 => Some(Self::TooLarge),
+            2 => Some(Self::Stalled),
+            3 => Some(Self::Broken),
+            code => Fault::ALL.get(usize::from(code - AMBIGUOUS)).copied().map(Self::Ambiguous),
+        }
+    }
+}
 
 impl UploadState {
     /// The client's fault, if there was one.
     pub fn fault(&self) -> Option<UploadFault> {
-        FAULTS[usize::from(self.0.fault.load(Ordering::Relaxed))]
+        UploadFault::of_code(self.0.fault.load(Ordering::Relaxed))
     }
 
     /// Body bytes received.
@@ -142,7 +180,7 @@ impl UploadState {
 
     /// Notes the client's fault.
     pub fn failed(&self, fault: UploadFault) {
-        self.0.fault.store(fault as u8 + 1, Ordering::Relaxed);
+        self.0.fault.store(fault.code(), Ordering::Relaxed);
     }
 
     /// Notes received bytes.

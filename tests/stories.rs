@@ -40,5 +40,7 @@ mod purging;
 mod reference;
 #[path = "stories/secure.rs"]
 mod secure;
+#[path = "stories/smuggling.rs"]
+mod smuggling;
 #[path = "stories/watching.rs"]
 mod watching;

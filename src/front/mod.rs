@@ -4,11 +4,13 @@
 //! Each worker has listeners of its own (`SO_REUSEPORT`) and serves the connections that it accepted.
 
 mod conn;
+mod farewell;
 mod gate;
 mod h1;
 mod h2;
 mod record;
 mod respond;
+mod strict;
 mod taking;
 mod upload;
 mod watch;

@@ -2,7 +2,7 @@
 
 use crate::body::{Body, UploadFault};
 use crate::proto::semantics::CacheStatus;
-use crate::serve::{CACHE_STATUS, Failure};
+use crate::serve::{CACHE_STATUS, Failure, Refusal};
 use crate::telemetry::RequestId;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
@@ -20,6 +20,10 @@ pub(super) fn status(failure: &Failure) -> (StatusCode, &'static str) {
         Failure::Upload(UploadFault::TooLarge) => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
         Failure::Upload(UploadFault::Stalled) => (StatusCode::REQUEST_TIMEOUT, "body_stalled"),
         Failure::Upload(UploadFault::Broken) => (StatusCode::BAD_REQUEST, "body_broken"),
+        Failure::Upload(UploadFault::Ambiguous(fault)) => {
+            let refusal = Refusal::from(*fault);
+            (refusal.status(), refusal.as_str())
+        }
         Failure::Abandoned => (StatusCode::SERVICE_UNAVAILABLE, "abandoned"),
     }
 }

@@ -66,7 +66,7 @@ impl HttpBody for Upload {
         this.waiting = false;
         match frame {
             None => Poll::Ready(None),
-            Some(Err(error)) => this.fail(UploadFault::Broken, error.into()),
+            Some(Err(error)) => this.fail(UploadFault::of(&error), error.into()),
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, Bytes::len) as u64;
                 if length > this.left {
