@@ -33,8 +33,17 @@ const SEEN_MAX: usize = 2048;
 /// Bytes of its target that are logged.
 const TARGET_MAX: usize = 256;
 /// What a URI cannot have, as written.
-const NOT_IN_URI: &AsciiSet =
-    &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'\\').add(b'^').add(b'`').add(b'{').add(b'|').add(b'}');
+const NOT_IN_URI: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'<')
+    .add(b'>')
+    .add(b'\\')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
 
 /// A refusal on its way to a client.
 pub(super) struct Farewell {
@@ -143,7 +152,8 @@ impl Connection {
 
 /// What can be told of a request by its first bytes: what is not plain is `-`, or escaped.
 fn asked(seen: &[u8]) -> Request<Body> {
-    let mut lines = seen.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).skip_while(|line| line.is_empty());
+    let mut lines =
+        seen.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).skip_while(|line| line.is_empty());
     let mut words = lines.next().unwrap_or_default().split(|byte| *byte == b' ');
     let method = words.next().and_then(|word| Method::from_bytes(word).ok());
     let target = words.next().unwrap_or_default();

@@ -101,7 +101,6 @@ impl From<Fault> for Refusal {
             Fault::Expectation => Self::Expectation,
             Fault::Chunk => Self::Chunk,
             Fault::Trailer => Self::Trailer,
-            Fault::Malformed => Self::Malformed,
         }
     }
 }

@@ -86,9 +86,10 @@ async fn targets_and_heads_have_limits() {
     client.send_anyway(request("GET", "/x", &fields)).await;
     client.refused(431, "fields_too_large").await;
     // Far beyond what any head may have: answered and cut off, not buffered.
-    for (begin, status, reason) in
-        [("GET /x HTTP/1.1\r\nHost: site.test\r\nX-A: ", 431, "fields_too_large"), ("GET /", 414, "uri_too_long")]
-    {
+    for (begin, status, reason) in [
+        ("GET /x HTTP/1.1\r\nHost: site.test\r\nX-A: ", 431, "fields_too_large"),
+        ("GET /", 414, "uri_too_long"),
+    ] {
         let mut client = node.connect().await;
         client.send_anyway(begin).await;
         client.send_anyway("a".repeat(512 << 10)).await;

@@ -84,7 +84,12 @@ async fn te_te_is_refused_however_the_second_coding_is_disguised() {
         ("a coding behind", coding(" chunked, identity"), 400, reason),
         ("twice in a line", coding(" chunked, chunked"), 400, reason),
         ("twice", post(&format!("{CHUNKED}{CHUNKED}"), "0\r\n\r\n"), 400, reason),
-        ("twice, one unknown", post(&format!("{CHUNKED}Transfer-Encoding: cow\r\n"), "0\r\n\r\n"), 400, reason),
+        (
+            "twice, one unknown",
+            post(&format!("{CHUNKED}Transfer-Encoding: cow\r\n"), "0\r\n\r\n"),
+            400,
+            reason,
+        ),
         ("xchunked", coding(" xchunked"), 400, reason),
         ("quoted", coding(" \"chunked\""), 400, reason),
         ("with a parameter", coding(" chunked;q=1"), 400, reason),
@@ -94,14 +99,24 @@ async fn te_te_is_refused_however_the_second_coding_is_disguised() {
         ("NUL", coding(" chunked\0"), 400, reason),
         ("empty", coding(""), 400, reason),
         ("underscore", post("Transfer_Encoding: chunked\r\n", ""), 400, reason),
-        ("HTTP/1.0", "POST /x HTTP/1.0\r\nHost: site.test\r\nTransfer-Encoding: chunked\r\n\r\n".into(), 400, reason),
+        (
+            "HTTP/1.0",
+            "POST /x HTTP/1.0\r\nHost: site.test\r\nTransfer-Encoding: chunked\r\n\r\n".into(),
+            400,
+            reason,
+        ),
         ("folded", coding("\r\n chunked"), 400, reason),
         ("folded behind", coding(" chunked\r\n , identity"), 400, "folded_line"),
         ("space before the colon", post("Transfer-Encoding : chunked\r\n", ""), 400, "malformed"),
         ("tab before the colon", post("Transfer-Encoding\t: chunked\r\n", ""), 400, "malformed"),
         ("NUL before the colon", post("Transfer-Encoding\0: chunked\r\n", ""), 400, "malformed"),
         ("in a value behind a bare CR", post("X: y\rTransfer-Encoding: chunked\r\n", ""), 400, "malformed"),
-        ("in a value behind a bare LF", post("X: y\nTransfer-Encoding: chunked\r\n", ""), 400, "bad_line_end"),
+        (
+            "in a value behind a bare LF",
+            post("X: y\nTransfer-Encoding: chunked\r\n", ""),
+            400,
+            "bad_line_end",
+        ),
     ])
     .await;
 }
@@ -116,7 +131,9 @@ async fn lengths_that_are_no_single_number_are_refused() {
         ("underscore", post("Content_Length: 4\r\n", ""), 400, reason),
         ("space before the colon", post("Content-Length : 4\r\n", ""), 400, "malformed"),
     ];
-    for value in [" 4, 4", " +4", " -4", " 0x4", " 4a", " 4 4", " \"4\"", "", " 4;", " 99999999999999999999", " \x0b4"] {
+    for value in
+        [" 4, 4", " +4", " -4", " 0x4", " 4a", " 4 4", " \"4\"", "", " 4;", " 99999999999999999999", " \x0b4"]
+    {
         attacks.push(("a value", stated(value), 400, reason));
     }
     are_refused(attacks).await;
@@ -125,10 +142,20 @@ async fn lengths_that_are_no_single_number_are_refused() {
 #[tokio::test]
 async fn heads_that_readers_cut_in_different_places_are_refused() {
     are_refused([
-        ("bare LF after the request line", "GET /x HTTP/1.1\nHost: site.test\r\n\r\n".into(), 400, "bad_line_end"),
+        (
+            "bare LF after the request line",
+            "GET /x HTTP/1.1\nHost: site.test\r\n\r\n".into(),
+            400,
+            "bad_line_end",
+        ),
         ("bare LF after a field", get("A: b\n"), 400, "bad_line_end"),
         ("an end in bare LF", "GET /x HTTP/1.1\r\nHost: site.test\r\n\n".into(), 400, "bad_line_end"),
-        ("bare LF LF", format!("GET /x HTTP/1.1\r\nHost: site.test\r\nA: b\n\n{HIDDEN}\r\n"), 400, "bad_line_end"),
+        (
+            "bare LF LF",
+            format!("GET /x HTTP/1.1\r\nHost: site.test\r\nA: b\n\n{HIDDEN}\r\n"),
+            400,
+            "bad_line_end",
+        ),
         ("bare CR in a value", get("A: b\rc\r\n"), 400, "malformed"),
         ("CR CR LF", get("A: b\r\r\n"), 400, "malformed"),
         ("NUL in a value", get("A: b\0c\r\n"), 400, "malformed"),
@@ -136,7 +163,12 @@ async fn heads_that_readers_cut_in_different_places_are_refused() {
         ("DEL", get("A: b\x7fc\r\n"), 400, "malformed"),
         ("a folded line", get("A: b\r\n c\r\n"), 400, "folded_line"),
         ("a line folded by a tab", get("A: b\r\n\tc\r\n"), 400, "folded_line"),
-        ("whitespace before the first field", "GET /x HTTP/1.1\r\n Host: site.test\r\n\r\n".into(), 400, "folded_line"),
+        (
+            "whitespace before the first field",
+            "GET /x HTTP/1.1\r\n Host: site.test\r\n\r\n".into(),
+            400,
+            "folded_line",
+        ),
         ("space before the colon", get("A : b\r\n"), 400, "malformed"),
         ("no name", get(": b\r\n"), 400, "malformed"),
         ("no colon", get("Ab\r\n"), 400, "malformed"),
@@ -298,6 +330,7 @@ async fn pipelined_requests_are_answered_in_their_order() {
     assert_eq!((origin.count("/x"), origin.count_all()), (4, 5));
 }
 
+/// Also when it is left unread (CVE-2025-4366), and when a browser is made to send it (client-side desync).
 #[tokio::test]
 async fn cl_0_a_body_is_never_read_as_a_request_whoever_answers() {
     let (origin, node) = before_an_echo("[limits]\nbody_bytes = \"1KiB\"").await;
@@ -432,6 +465,7 @@ async fn an_expectation_is_answered_here_and_not_passed_on() {
     client.get("/good").await.assert_hit();
 }
 
+/// CVE-2026-2833.
 #[tokio::test]
 async fn what_follows_an_upgrade_request_reaches_the_origin_after_101_alone() {
     let (asked, switch) = (Barrier::closed(), Barrier::closed());
@@ -468,7 +502,11 @@ async fn what_follows_an_upgrade_that_was_not_made_is_judged_as_requests() {
     let (origin, node) = before_an_echo("").await;
     origin.says("/chat", reply(200, &["Cache-Control: no-store"], "no"));
     let upgrade = request("GET", "/chat", &["Connection: Upgrade", "Upgrade: x"]);
-    for (next, expected) in [(get(""), None), (get("A: b\n"), Some("bad_line_end")), ("\0\r\n\r\n".into(), Some("bad_request_line"))] {
+    for (next, expected) in [
+        (get(""), None),
+        (get("A: b\n"), Some("bad_line_end")),
+        ("\0\r\n\r\n".into(), Some("bad_request_line")),
+    ] {
         let mut client = node.connect().await;
         client.send([&upgrade[..], next.as_bytes()].concat()).await;
         client.reply("GET").await.assert_is(200, "no");
@@ -514,12 +552,22 @@ async fn a_refusal_is_in_the_access_log_with_what_is_known() {
     let mut client = node.connect().await;
     client.send("POST /x\x07\"y HTTP/1.1\r\nHost: site.test\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n").await;
     let id = client.refused(400, "two_framings").await.field("x-request-id").unwrap().to_owned();
-    let line = || std::fs::read_to_string(&log).unwrap_or_default().lines().find(|line| line.contains(&id)).map(str::to_owned);
+    let line = || {
+        std::fs::read_to_string(&log)
+            .unwrap_or_default()
+            .lines()
+            .find(|line| line.contains(&id))
+            .map(str::to_owned)
+    };
     until("the line to be written", || line().is_some()).await;
     let line: serde_json::Value = serde_json::from_str(&line().unwrap()).unwrap();
-    for (key, value) in
-        [("method", "POST"), ("target", "/x%07%22y"), ("host", "site.test"), ("verdict", "refused"), ("detail", "two_framings")]
-    {
+    for (key, value) in [
+        ("method", "POST"),
+        ("target", "/x%07%22y"),
+        ("host", "site.test"),
+        ("verdict", "refused"),
+        ("detail", "two_framings"),
+    ] {
         assert_eq!(line[key], value, "{key} in {line}");
     }
     assert_eq!(line["status"], 400);
@@ -587,7 +635,11 @@ async fn h2_cl_and_h2_te_downgrades_reach_no_origin_as_they_are() {
         }
         assert_eq!(origin.count("/hidden"), 0);
         for asked in origin.asked("/x") {
-            assert_eq!(asked.head.fields_named("transfer-encoding").len() + asked.head.fields_named("content-length").len(), 1);
+            assert_eq!(
+                asked.head.fields_named("transfer-encoding").len()
+                    + asked.head.fields_named("content-length").len(),
+                1
+            );
         }
     }
 }
@@ -597,22 +649,62 @@ async fn an_answer_whose_end_is_in_doubt_ends_its_connection() {
     let chunked = "Transfer-Encoding: chunked\r\n";
     let poison = String::from_utf8(reply(200, &[FRESH], "poison")).unwrap();
     for (name, bytes, statuses) in [
-        ("CL+TE", format!("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n{chunked}\r\n4\r\nbody\r\n0\r\n\r\n{poison}"), [200, 502]),
-        ("TE+CL", format!("HTTP/1.1 200 OK\r\n{chunked}Content-Length: 4\r\n\r\n4\r\nbody\r\n0\r\n\r\n{poison}"), [200, 502]),
-        ("two lengths", format!("HTTP/1.1 200 OK\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\nbody{poison}"), [502; 2]),
-        ("a list of lengths", format!("HTTP/1.1 200 OK\r\nContent-Length: 4, 5\r\n\r\nbody{poison}"), [502; 2]),
+        (
+            "CL+TE",
+            format!("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n{chunked}\r\n4\r\nbody\r\n0\r\n\r\n{poison}"),
+            [200, 502],
+        ),
+        (
+            "TE+CL",
+            format!("HTTP/1.1 200 OK\r\n{chunked}Content-Length: 4\r\n\r\n4\r\nbody\r\n0\r\n\r\n{poison}"),
+            [200, 502],
+        ),
+        (
+            "two lengths",
+            format!("HTTP/1.1 200 OK\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\nbody{poison}"),
+            [502; 2],
+        ),
+        (
+            "a list of lengths",
+            format!("HTTP/1.1 200 OK\r\nContent-Length: 4, 5\r\n\r\nbody{poison}"),
+            [502; 2],
+        ),
         ("a signed length", format!("HTTP/1.1 200 OK\r\nContent-Length: +4\r\n\r\nbody{poison}"), [502; 2]),
         ("a negative length", format!("HTTP/1.1 200 OK\r\nContent-Length: -4\r\n\r\nbody{poison}"), [502; 2]),
-        ("a folded line", format!("HTTP/1.1 200 OK\r\nA: b\r\n c\r\nContent-Length: 4\r\n\r\nbody{poison}"), [502; 2]),
-        ("a space before the colon", format!("HTTP/1.1 200 OK\r\nContent-Length : 4\r\n\r\nbody{poison}"), [502; 2]),
+        (
+            "a folded line",
+            format!("HTTP/1.1 200 OK\r\nA: b\r\n c\r\nContent-Length: 4\r\n\r\nbody{poison}"),
+            [502; 2],
+        ),
+        (
+            "a space before the colon",
+            format!("HTTP/1.1 200 OK\r\nContent-Length : 4\r\n\r\nbody{poison}"),
+            [502; 2],
+        ),
         ("bare LF", format!("HTTP/1.1 200 OK\nContent-Length: 4\n\nbody{poison}"), [200, 502]),
         ("NUL", format!("HTTP/1.1 200 OK\r\nA: b\0\r\nContent-Length: 4\r\n\r\nbody{poison}"), [502; 2]),
         ("HTTP/0.9", "body".to_owned(), [502; 2]),
         ("HTTP/2.0", format!("HTTP/2.0 200 OK\r\nContent-Length: 4\r\n\r\nbody{poison}"), [502; 2]),
-        ("204 with a body", format!("HTTP/1.1 204 No Content\r\nContent-Length: 4\r\n\r\nbody{poison}"), [204; 2]),
-        ("304 with a body", format!("HTTP/1.1 304 Not Modified\r\nContent-Length: 4\r\n\r\nbody{poison}"), [304, 502]),
-        ("an answer behind an answer", format!("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody{poison}"), [200; 2]),
-        ("1xx behind an answer", "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbodyHTTP/1.1 100 Continue\r\n\r\n".to_owned(), [200; 2]),
+        (
+            "204 with a body",
+            format!("HTTP/1.1 204 No Content\r\nContent-Length: 4\r\n\r\nbody{poison}"),
+            [204; 2],
+        ),
+        (
+            "304 with a body",
+            format!("HTTP/1.1 304 Not Modified\r\nContent-Length: 4\r\n\r\nbody{poison}"),
+            [304, 502],
+        ),
+        (
+            "an answer behind an answer",
+            format!("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody{poison}"),
+            [200; 2],
+        ),
+        (
+            "1xx behind an answer",
+            "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbodyHTTP/1.1 100 Continue\r\n\r\n".to_owned(),
+            [200; 2],
+        ),
     ] {
         println!("{name}: {bytes:?}");
         let origin = Origin::start().await;

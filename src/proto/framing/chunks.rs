@@ -94,7 +94,7 @@ impl Chunks {
             }
             (Place::SizeLf, b'\n') => {
                 (self.digits, self.extension) = (0, 0);
-                if self.size == 0 { Place::Trailers(Lines::new(), 0) } else { Place::Data }
+                if self.size == 0 { Place::Trailers(Lines::START, 0) } else { Place::Data }
             }
             (Place::DataCr, b'\r') => Place::DataLf,
             (Place::DataLf, b'\n') => Place::Size,
@@ -106,13 +106,15 @@ impl Chunks {
 
 /// Reads the trailers and the empty line behind them (RFC 9112 §7.1.2). Their length, if they are complete.
 fn trailers(
-    lines: &mut Lines,
+    so_far: &mut Lines,
     fields: &mut usize,
     bytes: &[u8],
     limits: &Limits,
 ) -> Result<Option<usize>, Fault> {
     let most = TRAILER_BYTES_MAX.min(limits.field_bytes);
-    while let Some(line) = lines.next(bytes)? {
+    let mut lines = so_far.of(bytes);
+    while let Some(line) = lines.next() {
+        let line = line?;
         *fields += 1;
         if lines.read() > most + 2 || *fields > limits.fields + 1 {
             return Err(Fault::Trailer);
@@ -122,6 +124,7 @@ fn trailers(
         }
         trailer(line)?;
     }
+    *so_far = lines.rest();
     if bytes.len() > most { Err(Fault::Trailer) } else { Ok(None) }
 }
 

@@ -42,14 +42,11 @@ pub enum Fault {
     /// Trailers that are too long, folded, or have no business there (RFC 9110 §6.5.1).
     #[error("malformed trailers")]
     Trailer,
-    /// A name, value or target of bytes that it may not have (RFC 9110 §5.1, §5.5).
-    #[error("malformed request")]
-    Malformed,
 }
 
 impl Fault {
     /// All faults.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 13] = [
         Self::RequestLine,
         Self::Version,
         Self::Method,
@@ -63,6 +60,5 @@ impl Fault {
         Self::Expectation,
         Self::Chunk,
         Self::Trailer,
-        Self::Malformed,
     ];
 }

@@ -4,8 +4,8 @@
 //! of one (request smuggling). [`Framing`] follows the stream message by message and refuses what has been read in two
 //! ways anywhere: two framings, lengths that are no plain number, transfer codings but `chunked`, lines that do not end
 //! in CRLF, folded lines, chunks that are not exact. It looks closely only at field lines that say something about
-//! framing; whether other names and values are made of the right bytes is left to the parser behind it, whose refusal
-//! is a [`Fault`] too.
+//! framing. Whether names, values and targets are made of the right bytes is left to the parser behind it, whose refusal
+//! is answered alike (`front::strict`), and what `Host` says to `route`.
 //!
 //! No I/O and no buffers: bytes in, how many of them may be passed on out. A head, and the trailers of a chunked body,
 //! are judged as a whole; until all of it is there none of it is passed on.
@@ -17,7 +17,7 @@ mod lines;
 pub use fault::Fault;
 
 use chunks::Chunks;
-use lines::{Lines, is_named, value};
+use lines::{Lines, Reader, is_named, value};
 
 /// Longest method. The longest that is registered has 17 letters.
 const METHOD_MAX: usize = 32;
@@ -143,7 +143,7 @@ enum Phase {
 impl Head {
     const fn new() -> Self {
         Self {
-            lines: Lines::new(),
+            lines: Lines::START,
             phase: Phase::Start,
             fields_at: 0,
             fields: 0,
@@ -155,28 +155,53 @@ impl Head {
 
     /// Reads on. The length of the head, if it is complete.
     fn read(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<usize>, Fault> {
-        while let Some(line) = self.lines.next(bytes)? {
+        let mut lines = self.lines.of(bytes);
+        while self.phase != Phase::Fields {
+            let Some(line) = lines.next() else { return self.incomplete(&lines, bytes, limits) };
+            let line = line?;
             match (self.phase, line.is_empty()) {
-                // RFC 9112 §2.2: at least one empty line is to be ignored; more than one nobody sends.
-                (Phase::Start, true) => self.phase = Phase::Blank,
-                (Phase::Blank, true) => return Err(Fault::RequestLine),
-                (Phase::Start | Phase::Blank, false) => {
+                (_, false) => {
                     self.is_10 = request_line(line, limits)?;
                     self.phase = Phase::Fields;
-                    self.fields_at = self.lines.read();
+                    self.fields_at = lines.read();
                 }
-                (Phase::Fields, false) => {
-                    self.fields += 1;
-                    self.check_size(self.lines.read(), limits)?;
-                    self.field(line)?;
-                }
-                (Phase::Fields, true) => return Ok(Some(self.lines.read())),
+                // RFC 9112 §2.2: at least one empty line is to be ignored; more than one nobody sends.
+                (Phase::Start, true) => self.phase = Phase::Blank,
+                (_, true) => return Err(Fault::RequestLine),
             }
         }
+        let mut fields = self.fields;
+        while let Some(line) = lines.next() {
+            let line = line?;
+            match line.first() {
+                None => {
+                    self.fields = fields;
+                    self.check_size(lines.read() - 2, limits)?;
+                    return Ok(Some(lines.read()));
+                }
+                // The names that matter begin so, and what is no name.
+                Some(b'c' | b'C' | b't' | b'T' | b'e' | b'E' | b' ' | b'\t') => self.field(line)?,
+                Some(_) => {}
+            }
+            fields += 1;
+        }
+        self.fields = fields;
+        self.incomplete(&lines, bytes, limits)
+    }
+
+    #[cold]
+    fn incomplete(
+        &mut self,
+        lines: &Reader<'_>,
+        bytes: &[u8],
+        limits: &Limits,
+    ) -> Result<Option<usize>, Fault> {
+        self.lines = lines.rest();
         self.check_size(bytes.len(), limits)?;
         Ok(None)
     }
 
+    /// `length` is that of the head so far, without the empty line at its end.
     fn check_size(&self, length: usize, limits: &Limits) -> Result<(), Fault> {
         if self.phase != Phase::Fields {
             let longest = METHOD_MAX + limits.target_bytes + AUTHORITY_MAX;
@@ -189,6 +214,8 @@ impl Head {
     }
 
     /// Notes what a field line says about framing.
+    #[expect(clippy::collapsible_match, reason = "a guard that changes what it looks at would hide it")]
+    #[inline]
     fn field(&mut self, line: &[u8]) -> Result<(), Fault> {
         match line[0] {
             // RFC 9112 §5.2: a server rejects a folded line, or makes one of it; and §2.2: whitespace before the first.
