@@ -1,8 +1,10 @@
 //! The one body type that travels between the rooms.
 
+use crate::proto::framing::Fault;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -127,35 +129,70 @@ pub enum UploadFault {
     Broken,
     /// Sent, but too slowly.
     Slow,
+    /// Its framing has no single meaning.
+    Ambiguous(Fault),
 }
 
+/// Codes of [`UploadFault::Ambiguous`] begin here; 0 is no fault.
+const AMBIGUOUS: u8 = UploadFault::ALL.len() as u8 + 1;
+
 impl UploadFault {
-    /// All faults.
+    /// All faults but those of the framing, which are refusals by name.
     pub const ALL: [Self; 4] = [Self::TooLarge, Self::Stalled, Self::Broken, Self::Slow];
 
-    /// Name in logs and metrics.
+    /// Name in logs and metrics, where it is not a refusal's.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::TooLarge => "body_too_large",
             Self::Stalled => "body_stalled",
-            Self::Broken => "body_broken",
+            Self::Broken | Self::Ambiguous(_) => "body_broken",
             Self::Slow => "body_too_slow",
+        }
+    }
+
+    /// Its place in [`ALL`](Self::ALL).
+    pub const fn index(self) -> Option<usize> {
+        match self {
+            Self::TooLarge => Some(0),
+            Self::Stalled => Some(1),
+            Self::Broken => Some(2),
+            Self::Slow => Some(3),
+            Self::Ambiguous(_) => None,
+        }
+    }
+
+    /// The client's fault behind an error of a body that came from its connection.
+    pub fn of(error: &hyper::Error) -> Self {
+        let mut source = std::error::Error::source(error);
+        while let Some(error) = source {
+            let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+            if let Some(fault) = inner.and_then(|inner| inner.downcast_ref::<Fault>()) {
+                return Self::Ambiguous(*fault);
+            }
+            source = error.source();
+        }
+        Self::Broken
+    }
+
+    fn code(self) -> u8 {
+        match self {
+            Self::Ambiguous(fault) => AMBIGUOUS + fault as u8,
+            fault => fault.index().map_or(0, |index| index as u8 + 1),
+        }
+    }
+
+    fn of_code(code: u8) -> Option<Self> {
+        match code.checked_sub(AMBIGUOUS) {
+            Some(fault) => Fault::ALL.get(usize::from(fault)).copied().map(Self::Ambiguous),
+            None => Self::ALL.get(usize::from(code.checked_sub(1)?)).copied(),
         }
     }
 }
 
-const FAULTS: [Option<UploadFault>; 5] = [
-    None,
-    Some(UploadFault::TooLarge),
-    Some(UploadFault::Stalled),
-    Some(UploadFault::Broken),
-    Some(UploadFault::Slow),
-];
-
 impl UploadState {
     /// The client's fault, if there was one.
     pub fn fault(&self) -> Option<UploadFault> {
-        FAULTS[usize::from(self.0.fault.load(Ordering::Relaxed))]
+        UploadFault::of_code(self.0.fault.load(Ordering::Relaxed))
     }
 
     /// Body bytes received.
@@ -175,7 +212,7 @@ impl UploadState {
 
     /// Notes the client's fault.
     pub fn failed(&self, fault: UploadFault) {
-        self.0.fault.store(fault as u8 + 1, Ordering::Relaxed);
+        self.0.fault.store(fault.code(), Ordering::Relaxed);
     }
 
     /// Notes received bytes.

@@ -12,22 +12,24 @@
 mod forward;
 mod forwarded;
 mod path;
+mod refusal;
 mod select;
 
 use crate::config::model::{Config, Rule, Site};
-use crate::proto::authority::{Authority, BadAuthority};
+use crate::proto::authority::Authority;
 use crate::proto::key::{CacheKey, KeyParts, ObjectId, Scheme};
 use crate::proto::semantics::CachePolicy;
 use hashbrown::HashMap;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
 use ipnet::IpNet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use forward::Me;
 use path::Pattern;
+pub use refusal::Refusal;
 pub use select::{BadSelector, Unselectable};
 
 /// A request head as the front read it.
@@ -127,106 +129,6 @@ impl PassReason {
             Self::Upgrade => "upgrade",
             Self::BodyOnGet => "body_on_get",
             Self::AmbiguousPath => "ambiguous_path",
-        }
-    }
-}
-
-impl From<BadAuthority> for Refusal {
-    fn from(_: BadAuthority) -> Self {
-        Self::BadHost
-    }
-}
-
-/// Why a request is not answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// No authority: neither `Host` nor an absolute target (RFC 9112 §3.2). 400.
-    #[error("no Host")]
-    MissingHost,
-    /// More than one `Host` field. 400.
-    #[error("more than one Host")]
-    DuplicateHost,
-    /// `Host` and the target's authority differ (RFC 9112 §3.2.2, RFC 9113 §8.3.1). 400.
-    #[error("Host differs from the authority of the target")]
-    HostMismatch,
-    /// Characters, userinfo, empty labels, length or port that no authority has. 400.
-    #[error("malformed Host")]
-    BadHost,
-    /// A target in no form of RFC 9112 §3.2, with control characters or a broken escape. 400.
-    #[error("malformed request target")]
-    BadTarget,
-    /// A target longer than `limits.uri_bytes`. 414.
-    #[error("request target too long")]
-    UriTooLong,
-    /// A query with more parameters than `limits.query_parameters`. 414.
-    #[error("too many query parameters")]
-    TooManyParameters,
-    /// More fields, or longer ones, than `limits.header_count` and `limits.header_bytes`. 431.
-    #[error("request fields too large")]
-    FieldsTooLarge,
-    /// No site has this host (RFC 9110 §7.4). 421.
-    #[error("no site has this host")]
-    UnknownHost,
-    /// The TLS handshake named one site and `Host` another, or the target states a scheme that the
-    /// connection has not (RFC 9110 §7.4). 421.
-    #[error("request on a connection for another site")]
-    Misdirected,
-    /// CONNECT or TRACE, which a shared reverse proxy has no use for. 501.
-    #[error("method not implemented")]
-    Method,
-    /// `Via` or `CDN-Loop` says that this node has forwarded the request before (RFC 8586). 508.
-    #[error("forwarding loop")]
-    Loop,
-}
-
-impl Refusal {
-    /// All refusals.
-    pub const ALL: [Self; 12] = [
-        Self::MissingHost,
-        Self::DuplicateHost,
-        Self::HostMismatch,
-        Self::BadHost,
-        Self::BadTarget,
-        Self::UriTooLong,
-        Self::TooManyParameters,
-        Self::FieldsTooLarge,
-        Self::UnknownHost,
-        Self::Misdirected,
-        Self::Method,
-        Self::Loop,
-    ];
-
-    /// Name in logs and metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::MissingHost => "missing_host",
-            Self::DuplicateHost => "duplicate_host",
-            Self::HostMismatch => "host_mismatch",
-            Self::BadHost => "bad_host",
-            Self::BadTarget => "bad_target",
-            Self::UriTooLong => "uri_too_long",
-            Self::TooManyParameters => "too_many_parameters",
-            Self::FieldsTooLarge => "fields_too_large",
-            Self::UnknownHost => "unknown_host",
-            Self::Misdirected => "misdirected",
-            Self::Method => "method",
-            Self::Loop => "loop",
-        }
-    }
-
-    /// Status of the answer.
-    pub const fn status(self) -> StatusCode {
-        match self {
-            Self::MissingHost
-            | Self::DuplicateHost
-            | Self::HostMismatch
-            | Self::BadHost
-            | Self::BadTarget => StatusCode::BAD_REQUEST,
-            Self::UriTooLong | Self::TooManyParameters => StatusCode::URI_TOO_LONG,
-            Self::FieldsTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::UnknownHost | Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
-            Self::Method => StatusCode::NOT_IMPLEMENTED,
-            Self::Loop => StatusCode::LOOP_DETECTED,
         }
     }
 }

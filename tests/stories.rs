@@ -48,6 +48,8 @@ mod reference;
 mod secure;
 #[path = "stories/slow.rs"]
 mod slow;
+#[path = "stories/smuggling.rs"]
+mod smuggling;
 #[path = "stories/suite.rs"]
 mod suite;
 #[path = "stories/watching.rs"]

@@ -6,6 +6,7 @@
 mod access_log;
 mod config;
 mod fixtures;
+mod framing;
 mod identity;
 mod route;
 mod segment;
@@ -27,6 +28,7 @@ fn main() {
     let mut criterion =
         Criterion::default().warm_up_time(WARM_UP).measurement_time(MEASUREMENT).configure_from_args();
     for group in [
+        framing::bench,
         identity::bench,
         route::bench,
         semantics::bench_requests,

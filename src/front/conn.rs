@@ -1,5 +1,6 @@
 //! One client connection: TLS, the choice of HTTP version, its limits and its end.
 
+use super::farewell::LINGER_TIME;
 use super::gate::Entered;
 use super::record::{ClientBody, Record};
 use super::upload::Upload;
@@ -100,7 +101,7 @@ pub(super) struct Connection {
     pub(super) watch: Arc<Watch>,
     pub(super) limits: Limits,
     pub(super) client: Client,
-    tls_version: Option<&'static str>,
+    pub(super) tls_version: Option<&'static str>,
     /// Set by the first request.
     serving: OnceLock<telemetry::Entered>,
 }
@@ -146,7 +147,13 @@ impl Connection {
                     worn = true;
                     shutdown(serving.as_mut());
                 }
-                expired = self.watch.expired(&self.limits) => return self.note(expired),
+                expired = self.watch.expired(&self.limits) => {
+                    if expired == Expired::Head && self.watch.is_told_late() {
+                        // Over HTTP/1.1 a client that has begun a head is told.
+                        let _ = tokio::time::timeout(LINGER_TIME, serving.as_mut()).await;
+                    }
+                    return self.note(expired);
+                }
             }
         }
     }
@@ -185,7 +192,7 @@ impl Connection {
         let answer = self.front.worker.handle(request, &self.client, now).await;
         let mut response = record.respond(answer);
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            self.watch.is_tunnel();
+            self.watch.tunnels();
         }
         // Said, so that the client does not send into a connection that is being closed.
         let is_last = is_last || self.front.drain.is_cancelled();

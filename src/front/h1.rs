@@ -1,6 +1,7 @@
 //! Clients that speak HTTP/1.1, or 1.0.
 
 use super::conn::{Connection, Io};
+use super::strict::Strict;
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -27,6 +28,7 @@ pub(super) async fn serve(connection: Arc<Connection>, io: Io) {
             async move { Ok::<_, Infallible>(connection.answer(request).await) }
         })
     };
-    let mut serving = pin!(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
+    let io = TokioIo::new(Strict::new(io, Arc::clone(&connection)));
+    let mut serving = pin!(builder.serve_connection(io, service).with_upgrades());
     connection.drive(serving.as_mut(), |serving| serving.graceful_shutdown()).await;
 }

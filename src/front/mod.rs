@@ -4,6 +4,7 @@
 //! Each worker has listeners of its own (`SO_REUSEPORT`) and serves the connections that it accepted.
 
 mod conn;
+mod farewell;
 mod gate;
 mod h1;
 mod h2;
@@ -11,6 +12,7 @@ mod pace;
 mod proxied;
 mod record;
 mod respond;
+mod strict;
 mod taking;
 mod upload;
 mod watch;

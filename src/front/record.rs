@@ -195,7 +195,7 @@ const fn slowness(fault: UploadFault) -> Option<Slowness> {
     match fault {
         UploadFault::Stalled => Some(Slowness::BodyStalled),
         UploadFault::Slow => Some(Slowness::BodySlow),
-        UploadFault::TooLarge | UploadFault::Broken => None,
+        UploadFault::TooLarge | UploadFault::Broken | UploadFault::Ambiguous(_) => None,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::body::{Body, UploadFault};
 use crate::proto::semantics::CacheStatus;
-use crate::serve::{CACHE_STATUS, Failure};
+use crate::serve::{CACHE_STATUS, Failure, Refusal};
 use crate::telemetry::RequestId;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
@@ -22,6 +22,10 @@ pub(super) fn status(failure: &Failure) -> (StatusCode, &'static str) {
         Failure::Origin(error) if error.is_overload() => (StatusCode::SERVICE_UNAVAILABLE, error.as_str()),
         Failure::Origin(error) if error.is_timeout() => (StatusCode::GATEWAY_TIMEOUT, error.as_str()),
         Failure::Origin(error) => (StatusCode::BAD_GATEWAY, error.as_str()),
+        Failure::Upload(UploadFault::Ambiguous(fault)) => {
+            let refusal = Refusal::from(*fault);
+            (refusal.status(), refusal.as_str())
+        }
         Failure::Upload(fault) => (upload_status(*fault), fault.as_str()),
         Failure::Abandoned => (StatusCode::SERVICE_UNAVAILABLE, "abandoned"),
     }
@@ -31,7 +35,7 @@ const fn upload_status(fault: UploadFault) -> StatusCode {
     match fault {
         UploadFault::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         UploadFault::Stalled | UploadFault::Slow => StatusCode::REQUEST_TIMEOUT,
-        UploadFault::Broken => StatusCode::BAD_REQUEST,
+        UploadFault::Broken | UploadFault::Ambiguous(_) => StatusCode::BAD_REQUEST,
     }
 }
 

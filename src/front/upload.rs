@@ -97,7 +97,7 @@ impl HttpBody for Upload {
         }
         match frame {
             None => Poll::Ready(None),
-            Some(Err(error)) => this.fail(UploadFault::Broken, error.into()),
+            Some(Err(error)) => this.fail(UploadFault::of(&error), error.into()),
             Some(Ok(frame)) => {
                 if this.is_too_slow(Duration::ZERO) && !this.body.is_end_stream() {
                     return this.fail(UploadFault::Slow, BodyError::Stalled);

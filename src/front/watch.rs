@@ -21,6 +21,7 @@ use parking_lot::Mutex;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -66,7 +67,27 @@ pub(super) struct Watch {
     state: Mutex<State>,
     /// Told when the connection should close after its current requests.
     close: Notify,
+    /// Requests that began and that ended, for whom a lock would be too much.
+    begun: AtomicU64,
+    ended: AtomicU64,
+    call: AtomicU8,
 }
+
+/// What a stream of HTTP/1 is called to do when it next reads a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Call {
+    Nothing,
+    /// The last response switches protocols.
+    Tunnel,
+    /// The head did not come in time.
+    Late,
+}
+
+/// Values of [`Watch::call`]: nobody listens, or one of [`Call`].
+const DEAF: u8 = 0;
+const NOTHING: u8 = 1;
+const TUNNEL: u8 = 2;
+const LATE: u8 = 3;
 
 struct State {
     in_progress: u32,
@@ -98,7 +119,16 @@ impl Watch {
             pace: Pace::new(limits.response_rate, limits.idle_timeout),
             expired: None,
         };
-        Arc::new(Self { clock, started: now, seat, state: Mutex::new(state), close: Notify::new() })
+        Arc::new(Self {
+            clock,
+            started: now,
+            seat,
+            state: Mutex::new(state),
+            close: Notify::new(),
+            begun: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
+            call: AtomicU8::new(DEAF),
+        })
     }
 
     /// A request head is complete. Whether it is the last that this connection serves, for its number, for the
@@ -116,6 +146,7 @@ impl Watch {
         }
         state.in_progress += 1;
         state.requests += 1;
+        self.begun.store(state.requests, Ordering::Relaxed);
         state.multiplexed = multiplexed;
         state.head_begun = false;
         let worn = draining
@@ -135,16 +166,47 @@ impl Watch {
         if state.in_progress == 0 {
             self.seat.ends(now);
         }
-    }
-
-    /// The connection is no HTTP any more, and is not looked at further. It keeps its place.
-    pub(super) fn is_tunnel(&self) {
-        self.seat.is_tunnel();
+        self.ended.store(state.requests - u64::from(state.in_progress), Ordering::Relaxed);
     }
 
     /// Whether the connection was closed because the client was too slow.
     pub(super) fn is_too_slow(&self) -> bool {
         self.state.lock().expired.is_some_and(|expired| expired.slowness().is_some())
+    }
+
+    /// Requests that have begun.
+    pub(super) fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    /// Requests that have ended.
+    pub(super) fn ended(&self) -> u64 {
+        self.ended.load(Ordering::Relaxed)
+    }
+
+    /// From now on somebody heeds what is called.
+    pub(super) fn listens(&self) {
+        self.call.store(NOTHING, Ordering::Relaxed);
+    }
+
+    /// What the stream is called to do.
+    pub(super) fn call(&self) -> Call {
+        match self.call.load(Ordering::Relaxed) {
+            TUNNEL => Call::Tunnel,
+            LATE => Call::Late,
+            _ => Call::Nothing,
+        }
+    }
+
+    /// The response that is being given switches protocols. The connection keeps its place, and is not looked at further.
+    pub(super) fn tunnels(&self) {
+        self.seat.is_tunnel();
+        self.call.store(TUNNEL, Ordering::Relaxed);
+    }
+
+    /// Calls that a head is late. Whether anybody heeds it.
+    pub(super) fn is_told_late(&self) -> bool {
+        self.call.compare_exchange(NOTHING, LATE, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// Resolves when the connection should close after its current requests.
@@ -220,7 +282,8 @@ impl Watch {
         if passed >= limit { Err(expired) } else { Ok((limit - passed).min(look)) }
     }
 
-    fn was_read(&self) {
+    /// The client has sent something that is heeded now.
+    pub(super) fn was_read(&self) {
         let mut state = self.state.lock();
         state.spoke = true;
         if state.in_progress == 0 && !state.head_begun && !state.multiplexed {

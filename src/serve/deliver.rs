@@ -63,7 +63,11 @@ impl Failure {
     pub const fn refusal(&self) -> Option<usize> {
         match self {
             Self::Refused(refusal) => Some(*refusal as usize),
-            Self::Upload(fault) => Some(Refusal::ALL.len() + *fault as usize),
+            Self::Upload(fault) => match fault.index() {
+                Some(index) => Some(Refusal::ALL.len() + index),
+                // Counted when it was found, since that may be after the answer.
+                None => None,
+            },
             Self::OnlyIfCached => Some(Self::REFUSALS.len() - 1),
             Self::Origin(_) | Self::Abandoned => None,
         }

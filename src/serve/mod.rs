@@ -52,7 +52,8 @@ use crate::proto::semantics::{
 use crate::proto::time::{Now, Wall};
 use crate::proto::verdict::Verdict;
 use crate::purge::Purges;
-use crate::route::{self, PassReason, Refusal, Routed, Router};
+pub use crate::route::Refusal;
+use crate::route::{self, PassReason, Routed, Router};
 use crate::store::{Hit, Lookup, MissReason, Store};
 use crate::task::Spawner;
 use crate::telemetry::{Metrics, SiteMetrics};

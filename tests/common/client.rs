@@ -128,9 +128,28 @@ impl Client {
         in_time("bytes", self.0.read_exactly(length)).await
     }
 
+    /// That many bytes, or fewer if the connection is closed or reset before.
+    pub(crate) async fn read_some(&mut self, length: usize) -> Vec<u8> {
+        in_time("bytes", self.0.read_up_to(length)).await
+    }
+
     /// Everything until the connection is closed.
     pub(crate) async fn read_to_end(&mut self) -> Vec<u8> {
         in_time("the end of the connection", self.0.read_to_end()).await
+    }
+
+    /// Reads a refusal for this reason, behind which the connection is closed.
+    pub(crate) async fn refused(&mut self, status: u16, reason: &str) -> Reply {
+        let reply = self.reply("GET").await;
+        let told = (reply.status, reply.cache_status(), reply.field("connection"), reply.is_whole);
+        assert_eq!(told, (status, &*format!("edge; detail={reason}"), Some("close"), true), "{reply:?}");
+        let id = reply.field("x-request-id").expect("an id to look for in the log");
+        assert!(reply.text().contains(id) && reply.text().contains(reason), "{}", reply.text());
+        assert_eq!(reply.field("cache-control"), Some("no-store"));
+        assert!(reply.field("date").is_some());
+        let rest = self.read_to_end().await;
+        assert!(rest.is_empty(), "more behind a refusal: {}", rest.escape_ascii());
+        reply
     }
 
     pub(crate) async fn end_writing(&mut self) {

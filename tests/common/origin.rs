@@ -87,6 +87,11 @@ impl Exchange {
         self.wire.read_some().await
     }
 
+    /// Whether the node has gone, as far as was seen when something was sent.
+    pub(crate) fn is_closed(&self) -> bool {
+        !self.keeps
+    }
+
     /// Says that the connection is closed when the script ends.
     pub(crate) fn close(&mut self) {
         self.keeps = false;

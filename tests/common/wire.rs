@@ -75,6 +75,13 @@ impl Wire {
         bytes
     }
 
+    /// That many bytes, or fewer if the stream ends before.
+    pub(crate) async fn read_up_to(&mut self, length: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let _ = (&mut self.0).take(length as u64).read_to_end(&mut bytes).await;
+        bytes
+    }
+
     /// Everything until the end of the stream, or its reset.
     pub(crate) async fn read_to_end(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
