@@ -7,9 +7,9 @@ mod conn;
 mod gate;
 mod h1;
 mod h2;
+mod interim;
 mod record;
 mod respond;
-mod taking;
 mod upload;
 mod watch;
 

@@ -3,7 +3,6 @@
 
 use super::Front;
 use super::respond;
-use super::taking::Turn;
 use super::watch::Watch;
 use crate::body::{Body, BodyError, UploadState};
 use crate::proto::time::Now;
@@ -108,7 +107,7 @@ impl Record {
         }
         let (status, at) = (response.status(), node.clock.mono());
         self.answered = Some(Answered { verdict, metrics, notes, detail, status, at });
-        response.map(|body| ClientBody::new(body, self))
+        response.map(|body| ClientBody { body, record: self })
     }
 }
 
@@ -116,18 +115,6 @@ impl Record {
 pub(super) struct ClientBody {
     body: Body,
     record: Record,
-    /// In HTTP/2, whose turn it is.
-    turn: Option<Arc<Turn>>,
-}
-
-impl ClientBody {
-    fn new(body: Body, record: Record) -> Self {
-        let turn = if matches!(body, Body::Empty) { None } else { Turn::of_this_stream() };
-        if let Some(turn) = &turn {
-            turn.is_the_clients();
-        }
-        Self { body, record, turn }
-    }
 }
 
 impl HttpBody for ClientBody {
@@ -139,11 +126,7 @@ impl HttpBody for ClientBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        let polled = Pin::new(&mut this.body).poll_frame(cx);
-        if let Some(turn) = &this.turn {
-            if polled.is_pending() { turn.is_ours() } else { turn.is_the_clients() }
-        }
-        let frame = ready!(polled);
+        let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
         match &frame {
             Some(Ok(frame)) => {
                 this.record.bytes_out += frame.data_ref().map_or(0, Bytes::len) as u64;
@@ -173,6 +156,7 @@ const fn termination(error: &BodyError) -> Termination {
         BodyError::Upstream(_) | BodyError::Truncated | BodyError::Fill(_) | BodyError::TooLarge(_) => {
             Termination::UpstreamError
         }
+        BodyError::Client(_) => Termination::ClientGone,
         BodyError::Stored(_) => Termination::Internal,
     }
 }

@@ -3,7 +3,6 @@
 use crate::body::{Body, BodyError, UploadFault, UploadState};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::body::Incoming;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -11,8 +10,8 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
 /// A request body under the limits.
-pub(super) struct Upload {
-    body: Incoming,
+pub(super) struct Upload<B> {
+    body: B,
     state: UploadState,
     left: u64,
     idle: Duration,
@@ -21,9 +20,12 @@ pub(super) struct Upload {
     waiting: bool,
 }
 
-impl Upload {
+impl<B> Upload<B>
+where
+    B: HttpBody<Data = Bytes, Error: Into<BodyError>> + Send + Unpin + 'static,
+{
     /// Bounds `body` to `limit` bytes (0 is no limit) and silences of `idle`.
-    pub(super) fn body(body: Incoming, limit: u64, idle: Duration) -> (Body, UploadState) {
+    pub(super) fn body(body: B, limit: u64, idle: Duration) -> (Body, UploadState) {
         let state = UploadState::default();
         if body.is_end_stream() {
             return (Body::Empty, state);
@@ -42,7 +44,10 @@ impl Upload {
     }
 }
 
-impl HttpBody for Upload {
+impl<B> HttpBody for Upload<B>
+where
+    B: HttpBody<Data = Bytes, Error: Into<BodyError>> + Send + Unpin + 'static,
+{
     type Data = Bytes;
     type Error = BodyError;
 

@@ -8,6 +8,7 @@
 //! looks at the notes when the earliest limit could have passed, so a request arms no timer. Limits
 //! are absolute: a client that sends its head byte by byte gains nothing.
 
+use super::interim::Outbox;
 use crate::config::model::Limits;
 use crate::net::Stream;
 use bytes::Bytes;
@@ -15,7 +16,7 @@ use parking_lot::Mutex;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
@@ -43,6 +44,8 @@ pub(super) struct Watch {
     clock: Clock,
     started: Instant,
     state: Mutex<State>,
+    /// What HTTP/1.1 is to write between messages.
+    pub(super) outbox: Outbox,
     /// Told when the connection should close after its current requests.
     close: Notify,
 }
@@ -56,6 +59,8 @@ struct State {
     /// Whether the client ever sent a byte.
     spoke: bool,
     blocked_since: Option<Instant>,
+    /// In HTTP/2: since when a head has not ended, which holds up all streams.
+    in_head_since: Option<Instant>,
 }
 
 impl Watch {
@@ -70,8 +75,10 @@ impl Watch {
             head_begun: true,
             spoke: false,
             blocked_since: None,
+            in_head_since: None,
         };
-        Arc::new(Self { clock, started: now, state: Mutex::new(state), close: Notify::new() })
+        let (state, outbox) = (Mutex::new(state), Outbox::default());
+        Arc::new(Self { clock, started: now, state, outbox, close: Notify::new() })
     }
 
     /// A request head is complete. Whether it is the last that this connection serves, for its number, for the
@@ -144,11 +151,12 @@ impl Watch {
     fn next_limit(&self, limits: &Limits) -> Result<Duration, Expired> {
         let now = self.clock.mono();
         let state = self.state.lock();
-        let (limit, since, expired) = match (state.in_progress, state.blocked_since) {
-            (_, Some(since)) => (limits.idle_timeout, since, Expired::Stalled),
-            (0, None) if state.head_begun => (limits.header_timeout, state.since, Expired::Head),
-            (0, None) => (limits.keepalive_timeout, state.since, Expired::Idle),
-            (_, None) => (limits.idle_timeout, now, Expired::Stalled),
+        let (limit, since, expired) = match (state.in_progress, state.blocked_since, state.in_head_since) {
+            (_, Some(since), _) => (limits.idle_timeout, since, Expired::Stalled),
+            (_, None, Some(since)) => (limits.header_timeout, since, Expired::Head),
+            (0, None, None) if state.head_begun => (limits.header_timeout, state.since, Expired::Head),
+            (0, None, None) => (limits.keepalive_timeout, state.since, Expired::Idle),
+            (_, None, None) => (limits.idle_timeout, now, Expired::Stalled),
         };
         // What the connection waits for may change meanwhile, and with it the limit; nobody tells the
         // timer, which thus looks again when the shortest of them could have passed.
@@ -164,6 +172,17 @@ impl Watch {
             state.head_begun = true;
             state.since = self.clock.mono();
         }
+    }
+
+    /// Whether a head over HTTP/2 has begun and not ended.
+    pub(super) fn is_in_head(&self, is_so: bool) {
+        let mut state = self.state.lock();
+        state.in_head_since = is_so.then(|| state.in_head_since.unwrap_or_else(|| self.clock.mono()));
+    }
+
+    /// The time, by the clock of this watch.
+    pub(super) fn now(&self) -> Instant {
+        self.clock.mono()
     }
 
     fn was_written(&self, blocked: bool) {
@@ -197,6 +216,19 @@ impl<S, P> Watched<S, P> {
     }
 }
 
+impl<S: AsyncWrite + Unpin, P> Watched<S, P> {
+    fn poll_outbox(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = self.watch.outbox.poll_write(&mut self.stream, cx);
+        self.watch.was_written(polled.is_pending());
+        polled
+    }
+
+    /// Ends what was written in part between messages.
+    fn poll_begun(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.watch.outbox.has_begun() { self.poll_outbox(cx) } else { Poll::Ready(Ok(())) }
+    }
+}
+
 impl<S: AsyncRead + Unpin, P: Unpin> AsyncRead for Watched<S, P> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
@@ -217,13 +249,18 @@ impl<S: AsyncRead + Unpin, P: Unpin> AsyncRead for Watched<S, P> {
 impl<S: AsyncWrite + Unpin, P: Unpin> AsyncWrite for Watched<S, P> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        ready!(this.poll_begun(cx))?;
         let polled = Pin::new(&mut this.stream).poll_write(cx, buf);
         this.watch.was_written(polled.is_pending());
         polled
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+        let this = self.get_mut();
+        if this.watch.outbox.waits() {
+            ready!(this.poll_outbox(cx))?;
+        }
+        Pin::new(&mut this.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -236,6 +273,7 @@ impl<S: AsyncWrite + Unpin, P: Unpin> AsyncWrite for Watched<S, P> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        ready!(this.poll_begun(cx))?;
         let polled = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
         this.watch.was_written(polled.is_pending());
         polled

@@ -5,8 +5,8 @@ use super::deliver::Failure;
 use super::fill::{Arriving, Joined, Outcome, Reader, Under};
 use super::lead::{self, Reach};
 use super::{Cached, Exchange, Fetching};
-use crate::body::Body;
-use crate::origin::Fetched;
+use crate::body::{Body, Interims};
+use crate::origin::{FetchError, Fetched, on_interim};
 use crate::proto::key::VariantId;
 use crate::proto::plan::{Event, FetchReason, Filled, How};
 use crate::proto::purge::Judgement;
@@ -14,7 +14,7 @@ use crate::proto::seek::Ground;
 use crate::proto::semantics::{Reuse, VaryList};
 use crate::proto::verdict::Source;
 use crate::store::{Hit, Lookup};
-use http::Method;
+use http::{Method, Request};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -26,6 +26,23 @@ impl Exchange {
         self.now = now.wall;
     }
 
+    /// Asks the origin; interim responses go to the client as they come.
+    pub(super) async fn fetch(
+        &self,
+        mut request: Request<Body>,
+        interims: &Interims,
+    ) -> Result<Fetched, FetchError> {
+        let (origins, group) = (&self.worker.origins, &self.site().origin);
+        if interims.is_deaf() {
+            return origins.fetch(group, request, None).await;
+        }
+        // The connection calls from a task of its own.
+        let arriving = Arc::new(Interims::default());
+        let give = Arc::clone(&arriving);
+        on_interim(&mut request, move |interim| give.offer(Arc::new(interim)));
+        arriving.during(interims, origins.fetch(group, request, None)).await
+    }
+
     /// Whether a hard purge selects a stored version.
     pub(super) fn is_purged(&self, hit: &Hit) -> bool {
         self.worker.node.purges.judge(&hit.head) == Judgement::Hard
@@ -34,13 +51,18 @@ impl Exchange {
 
 impl Cached {
     /// Fetches, from a peer or from the origin, and waits until it is known what the answer is to this request.
-    pub(super) async fn fetch(&mut self, how: How, reason: FetchReason) -> (Event, Fetching) {
+    pub(super) async fn fetch(
+        &mut self,
+        how: How,
+        reason: FetchReason,
+        interims: &Interims,
+    ) -> (Event, Fetching) {
         self.replans += 1;
         self.notes.reason = Some(reason);
         let exchange = &self.exchange;
         let worker = Arc::clone(&exchange.worker);
         if how == How::Forward {
-            return self.forward(reason).await;
+            return self.forward(reason, interims).await;
         }
         let joined = match how {
             How::Join => worker.node.fills.join(exchange.routed.keyed(), self.variant(), || self.settled()),
@@ -62,7 +84,7 @@ impl Cached {
                 (reader, false)
             }
         };
-        let outcome = reader.outcome().await;
+        let outcome = reader.outcome_after(interims).await;
         self.notes.collapsed = collapsed;
         self.outcome(outcome, reader, collapsed)
     }
@@ -100,13 +122,13 @@ impl Cached {
     }
 
     /// Sends the client's own request, conditions and range included.
-    async fn forward(&mut self, reason: FetchReason) -> (Event, Fetching) {
+    async fn forward(&mut self, reason: FetchReason, interims: &Interims) -> (Event, Fetching) {
         let exchange = &self.exchange;
         let request = self.forward_head(false).map(|()| Body::Empty);
         let (leader, reader) = exchange.worker.node.fills.alone(exchange.routed.keyed());
         exchange.metrics.origin_fetches.inc(reason as usize);
         exchange.metrics.taking.origin_fetches.of(Ground::Off).inc();
-        let fetched = match exchange.worker.origins.fetch(&exchange.site().origin, request, None).await {
+        let fetched = match exchange.fetch(request, interims).await {
             Ok(fetched) => fetched,
             Err(error) => {
                 exchange.metrics.origin_failures.inc(error.kind() as usize);

@@ -8,7 +8,7 @@ use super::leave::Leave;
 use super::{Node, Worker, seek};
 use crate::body::Body;
 use crate::config::model::Site;
-use crate::origin::{FetchError, Fetched};
+use crate::origin::{FetchError, Fetched, on_interim};
 use crate::proto::key::{self, CacheKey, ObjectId, Pin as VersionPin};
 use crate::proto::object::{HeadDraft, PurgePosition};
 use crate::proto::plan::FetchReason;
@@ -113,7 +113,7 @@ pub(super) async fn from_origin(worker: Arc<Worker>, mut asking: Asking, leader:
     if worker.node.mesh.is_some() {
         leader.under(Under::Origin);
     }
-    match ask(&worker, &mut asking, leave.ground).await {
+    match ask(&worker, &mut asking, &leader, leave.ground).await {
         Err(error) => {
             leader.failed(Failure::Origin(error.into()));
             leave.failed();
@@ -186,6 +186,7 @@ pub(super) fn is_server_error(status: StatusCode) -> bool {
 async fn ask(
     worker: &Worker,
     asking: &mut Asking,
+    leader: &Leader,
     ground: Ground,
 ) -> Result<(Fetched, Classified), FetchError> {
     let mut request = asking.request_to_origin();
@@ -193,14 +194,14 @@ async fn ask(
         .stale
         .as_ref()
         .is_some_and(|hit| semantics::make_conditional(request.headers_mut(), &hit.head.fields()));
-    let fetched = fetch(worker, asking, request, ground).await?;
+    let fetched = fetch(worker, asking, request, (leader, ground)).await?;
     let classified = classify(asking, &fetched);
     if !(conditional && matches!(classified, Classified::Again)) {
         return Ok((fetched, classified));
     }
     drop(fetched);
     let request = asking.request_to_origin();
-    let fetched = fetch(worker, asking, request, ground).await?;
+    let fetched = fetch(worker, asking, request, (leader, ground)).await?;
     let classified = classify(asking, &fetched);
     Ok((fetched, classified))
 }
@@ -208,9 +209,10 @@ async fn ask(
 async fn fetch(
     worker: &Worker,
     asking: &Asking,
-    request: Request<Body>,
-    ground: Ground,
+    mut request: Request<Body>,
+    (leader, ground): (&Leader, Ground),
 ) -> Result<Fetched, FetchError> {
+    on_interim(&mut request, leader.interims());
     asking.metrics.origin_fetches.inc(asking.reason as usize);
     asking.metrics.taking.origin_fetches.of(ground).inc();
     let (clock, metrics) = (worker.node.clock, &asking.metrics);

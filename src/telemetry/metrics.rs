@@ -9,6 +9,7 @@ use super::registry::{Families, Family, Registry, Samples};
 use super::supply::SupplyMetrics;
 use super::swarm::{TakerMetrics, TakingFamilies, TakingMetrics};
 use crate::clock::Clock;
+use crate::proto::flood::Flood;
 use crate::proto::verdict::{Source, Verdict};
 use parking_lot::Mutex;
 use prometheus::{Histogram, IntCounter, IntGauge};
@@ -149,6 +150,8 @@ pub struct NodeMetrics {
     pub connections_accepted: IntCounter,
     /// Client connections closed at once because a limit was reached.
     pub connections_shed: PerLabel<Shed, IntCounter>,
+    /// HTTP/2 connections closed for what there was too much of.
+    pub http2_floods: PerLabel<Flood, IntCounter>,
     /// Errors of accept calls.
     pub accept_errors: IntCounter,
     /// TLS handshakes that failed.
@@ -193,6 +196,11 @@ impl NodeMetrics {
             "Client connections closed at once because a limit was reached.",
             ["limit"],
         );
+        let floods = registry.counters(
+            "shoal_http2_floods_total",
+            "HTTP/2 connections closed because the client sent too many frames of a kind.",
+            ["kind"],
+        );
         let handshakes = registry.counters(
             "shoal_tls_handshake_failures_total",
             "TLS handshakes that failed.",
@@ -215,6 +223,7 @@ impl NodeMetrics {
             connections_serving: PerLabel::new(|label| serving.child([label])),
             connections_accepted: counter("shoal_connections_accepted_total", "Client connections accepted."),
             connections_shed: PerLabel::new(|label| shed.child([label])),
+            http2_floods: PerLabel::new(|label| floods.child([label])),
             accept_errors: counter("shoal_accept_errors_total", "Errors of accept calls."),
             tls_handshake_failures: PerLabel::new(|label| handshakes.child([label])),
             certificate_reloads: PerLabel::new(|label| certificates.child([label])),

@@ -1,0 +1,42 @@
+//! Interim responses of origins (RFC 9110 §15.2, RFC 8297), on their way before the response itself.
+
+use crate::body::{INTERIMS_MAX, Interim};
+use crate::proto::semantics;
+use http::header::{CONTENT_LENGTH, SET_COOKIE};
+use http::{HeaderMap, Request, StatusCode};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Bytes of names and values in one interim response; one with more is dropped. Enough for some hundred links.
+const FIELD_BYTES_MAX: usize = 8 << 10;
+
+/// Has `give` called with each interim response that comes before the response to `request`, as soon as it comes, on
+/// whichever attempt; at most [`INTERIMS_MAX`] times. Never with 100, which answers this node's own expectation, nor
+/// with 101, which is final. Those of origins that speak HTTP/2 are not seen: hyper drops them.
+pub fn on_interim<B>(request: &mut Request<B>, give: impl Fn(Interim) + Send + Sync + 'static) {
+    let seen = AtomicUsize::new(0);
+    hyper::ext::on_informational(request, move |response| {
+        let status = response.status();
+        let forwarded = !matches!(status, StatusCode::CONTINUE | StatusCode::SWITCHING_PROTOCOLS);
+        if forwarded
+            && seen.load(Ordering::Relaxed) < INTERIMS_MAX
+            && let Some(fields) = end_to_end(response.headers())
+        {
+            seen.fetch_add(1, Ordering::Relaxed);
+            give(Interim { status, fields });
+        }
+    });
+}
+
+/// The fields that are for clients; `None` if they are too large. A cookie is not among them: an interim response goes to
+/// all who wait for the same, and is no place for what one of them is to keep.
+fn end_to_end(fields: &HeaderMap) -> Option<HeaderMap> {
+    let bytes: usize = fields.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if bytes > FIELD_BYTES_MAX {
+        return None;
+    }
+    let mut fields = fields.clone();
+    semantics::strip_hop_by_hop(&mut fields);
+    fields.remove(CONTENT_LENGTH);
+    fields.remove(SET_COOKIE);
+    Some(fields)
+}
