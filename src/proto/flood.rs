@@ -16,8 +16,6 @@ use std::time::{Duration, Instant};
 /// What a client sends first (RFC 9113 §3.4); no frame.
 const PREFACE_LENGTH: usize = 24;
 const HEAD_LENGTH: usize = 9;
-/// A reset with its code, which is all of it.
-const RESET_LENGTH: usize = HEAD_LENGTH + 4;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -30,7 +28,6 @@ const CONTINUATION: u8 = 9;
 
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
-const REFUSED_STREAM: u8 = 7;
 
 /// Frames that continue one head. The largest head allowed by default, 32 KiB, needs two; h2 itself stops at five or more by
 /// the limit on heads, but only after it has decoded them.
@@ -58,9 +55,8 @@ pub enum Flood {
     WindowUpdates,
     /// Priorities and frames of kinds that are not known.
     Ignored,
-    /// Streams refused because as many were open as may be.
-    Refused,
-    /// Streams that broke the protocol, or were reset before they were looked at: h2 counts these itself.
+    /// Streams that broke the protocol, were more than may be open, or were reset before they were looked at: h2 counts
+    /// these itself.
     Broken,
 }
 
@@ -74,7 +70,6 @@ impl Flood {
         Self::EmptyData,
         Self::WindowUpdates,
         Self::Ignored,
-        Self::Refused,
         Self::Broken,
     ];
 
@@ -88,7 +83,6 @@ impl Flood {
             Self::EmptyData => "empty_data",
             Self::WindowUpdates => "window_updates",
             Self::Ignored => "ignored",
-            Self::Refused => "refused",
             Self::Broken => "broken",
         }
     }
@@ -110,17 +104,14 @@ impl Flood {
             Self::WindowUpdates => (1000, 500),
             // Old browsers rank each picture of a page again, several times, when they know where it is.
             Self::Ignored => (1000, 200),
-            // Only a client that has not read our settings yet opens too many.
-            Self::Refused => (200, 5),
             Self::Continuations | Self::Broken => (0, 1),
         }
     }
 }
 
-/// Follows both directions of one connection.
+/// Follows one connection.
 pub struct Meter {
     inbound: Heads,
-    outbound: Heads,
     taken: [Bucket; Flood::ALL.len()],
     /// Frames that continue the head that has begun.
     block: Option<u32>,
@@ -132,7 +123,7 @@ impl Default for Meter {
     fn default() -> Self {
         let taken = [Bucket::default(); Flood::ALL.len()];
         let inbound = Heads { skip: PREFACE_LENGTH, ..Heads::default() };
-        Self { inbound, outbound: Heads::default(), taken, block: None, due: 0 }
+        Self { inbound, taken, block: None, due: 0 }
     }
 }
 
@@ -148,18 +139,9 @@ impl Meter {
         Ok(())
     }
 
-    /// Looks at the next bytes that were sent to the client.
-    ///
-    /// # Errors
-    /// As [`received`](Self::received).
-    pub fn sent(&mut self, mut bytes: &[u8], now: impl Fn() -> Instant) -> Result<(), Flood> {
-        self.due = (self.due + bytes.len() as u64).min(UPDATES_DUE_MAX * BYTES_PER_UPDATE);
-        while let Some(head) = self.outbound.next(&mut bytes) {
-            if head.kind == RST_STREAM && head.code == REFUSED_STREAM {
-                self.take(Flood::Refused, &now)?;
-            }
-        }
-        Ok(())
+    /// Bytes were sent to the client.
+    pub fn sent(&mut self, bytes: usize) {
+        self.due = (self.due + bytes as u64).min(UPDATES_DUE_MAX * BYTES_PER_UPDATE);
     }
 
     /// Whether a head has begun and not ended.
@@ -208,8 +190,6 @@ struct Head {
     length: usize,
     kind: u8,
     flags: u8,
-    /// The last byte of a reset's code.
-    code: u8,
 }
 
 /// Finds the heads of frames in a stream of bytes that comes in any pieces.
@@ -218,7 +198,7 @@ struct Heads {
     /// Bytes before the next head.
     skip: usize,
     /// A head that has come in part.
-    part: [u8; RESET_LENGTH],
+    part: [u8; HEAD_LENGTH],
     have: usize,
 }
 
@@ -228,27 +208,17 @@ impl Heads {
         let skipped = self.skip.min(bytes.len());
         self.skip -= skipped;
         *bytes = &bytes[skipped..];
-        while self.have < self.wanted() {
-            let length = (self.wanted() - self.have).min(bytes.len());
-            if length == 0 {
-                return None;
-            }
-            self.part[self.have..self.have + length].copy_from_slice(&bytes[..length]);
-            self.have += length;
-            *bytes = &bytes[length..];
+        let length = (HEAD_LENGTH - self.have).min(bytes.len());
+        self.part[self.have..self.have + length].copy_from_slice(&bytes[..length]);
+        self.have += length;
+        *bytes = &bytes[length..];
+        if self.have < HEAD_LENGTH {
+            return None;
         }
         let [a, b, c, kind, flags, ..] = self.part;
         let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
-        let head = Head { length, kind, flags, code: self.part[RESET_LENGTH - 1] };
-        self.skip = length.saturating_sub(self.have - HEAD_LENGTH);
-        self.have = 0;
-        Some(head)
-    }
-
-    /// Bytes of the present head. The code of a reset counts as part of it, if it has one.
-    fn wanted(&self) -> usize {
-        let is_reset = self.have >= HEAD_LENGTH && self.part[3] == RST_STREAM && self.part[..3] == [0, 0, 4];
-        if is_reset { RESET_LENGTH } else { HEAD_LENGTH }
+        (self.skip, self.have) = (length, 0);
+        Some(Head { length, kind, flags })
     }
 }
 
@@ -328,25 +298,13 @@ mod tests {
     fn window_updates_for_what_was_sent_are_not_counted() {
         let at = begin();
         let (mut meter, update) = (meter(at), frame(WINDOW_UPDATE, 0, &[0, 0, 0, 1]));
-        let data = frame(DATA, 0, &[0; 1400]);
         for _ in 0..100_000 {
-            meter.sent(&data, || at).unwrap();
+            meter.sent(1409);
             meter.received(&update, || at).unwrap();
             meter.received(&update, || at).unwrap();
         }
         let (more, _) = passes(&mut meter, &update, at);
         assert!(more <= UPDATES_DUE_MAX as usize + 1000, "{more}");
-    }
-
-    #[test]
-    fn refusals_are_counted_and_no_other_resets_of_ours() {
-        let (at, mut meter) = (begin(), Meter::default());
-        for _ in 0..100_000 {
-            meter.sent(&frame(RST_STREAM, 0, &[0, 0, 0, 2]), || at).unwrap();
-        }
-        let refused = frame(RST_STREAM, 0, &[0, 0, 0, REFUSED_STREAM]);
-        let flood = (0..1000).find_map(|_| meter.sent(&refused, || at).err());
-        assert_eq!(flood, Some(Flood::Refused));
     }
 
     #[test]

@@ -49,13 +49,6 @@ impl<S> Metered<S> {
         }
         Ok(())
     }
-
-    fn wrote(&mut self, bytes: &[u8]) {
-        let watch = &self.watch;
-        if let Err(flood) = self.meter.sent(bytes, || watch.now()) {
-            self.verdict.is(flood);
-        }
-    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
@@ -80,7 +73,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.stream).poll_write(cx, buf);
         if let Poll::Ready(Ok(written)) = polled {
-            this.wrote(&buf[..written]);
+            this.meter.sent(written);
         }
         polled
     }
@@ -92,12 +85,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
-        if let Poll::Ready(Ok(mut written)) = polled {
-            for buf in bufs {
-                let length = written.min(buf.len());
-                this.wrote(&buf[..length]);
-                written -= length;
-            }
+        if let Poll::Ready(Ok(written)) = polled {
+            this.meter.sent(written);
         }
         polled
     }
