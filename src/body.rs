@@ -1,11 +1,15 @@
-//! The one body type that travels between the rooms.
+//! The one body type that travels between the rooms, and what travels before a response.
 
 use crate::proto::framing::Fault;
 use bytes::Bytes;
+use futures_util::task::AtomicWaker;
+use http::{HeaderMap, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
+use parking_lot::Mutex;
+use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll};
@@ -16,6 +20,9 @@ pub enum BodyError {
     /// The connection that the body came from failed or broke the protocol.
     #[error("upstream body: {0}")]
     Upstream(#[from] hyper::Error),
+    /// The client's stream failed, was reset, or broke the protocol.
+    #[error("client body: {0}")]
+    Client(#[from] h2::Error),
     /// The sender was silent for longer than the limit.
     #[error("no bytes within the time limit")]
     Stalled,
@@ -162,7 +169,7 @@ impl UploadFault {
     }
 
     /// The client's fault behind an error of a body that came from its connection.
-    pub fn of(error: &hyper::Error) -> Self {
+    pub fn of(error: &BodyError) -> Self {
         let mut source = std::error::Error::source(error);
         while let Some(error) = source {
             let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
@@ -218,5 +225,110 @@ impl UploadState {
     /// Notes received bytes.
     pub fn received_more(&self, bytes: u64) {
         self.0.received.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Interim responses that are kept for one request at most; those beyond are dropped.
+pub const INTERIMS_MAX: usize = 8;
+
+/// An interim response (RFC 9110 §15.2): 1xx, but neither 100 nor 101, with its end-to-end fields.
+#[derive(Clone, Debug)]
+pub struct Interim {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its fields.
+    pub fields: HeaderMap,
+}
+
+/// The interim responses to one request on their way to who waits for the final one. Empty, it holds nothing on the heap.
+#[derive(Default)]
+pub struct Interims {
+    /// Whether nobody can be told of any.
+    deaf: bool,
+    any: AtomicBool,
+    queue: Mutex<Queue>,
+    waker: AtomicWaker,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: Vec<Arc<Interim>>,
+    offered: usize,
+}
+
+impl Interims {
+    /// For a client that knows of no interim responses (RFC 9110 §15.2: one of HTTP/1.0): all are dropped.
+    pub fn deaf() -> Self {
+        Self { deaf: true, ..Self::default() }
+    }
+
+    /// Whether all are dropped.
+    pub const fn is_deaf(&self) -> bool {
+        self.deaf
+    }
+
+    /// Hands one on, unless it is one too many.
+    pub fn offer(&self, interim: Arc<Interim>) {
+        if self.deaf {
+            return;
+        }
+        let mut queue = self.queue.lock();
+        if queue.offered < INTERIMS_MAX {
+            queue.offered += 1;
+            queue.waiting.push(interim);
+            drop(queue);
+            self.any.store(true, Ordering::Release);
+            self.waker.wake();
+        }
+    }
+
+    /// Those that have come since the last call.
+    pub fn take(&self) -> Vec<Arc<Interim>> {
+        if self.any.load(Ordering::Acquire) && self.any.swap(false, Ordering::AcqRel) {
+            return std::mem::take(&mut self.queue.lock().waiting);
+        }
+        Vec::new()
+    }
+
+    /// Runs `future`, and hands what comes in the meantime on to `to`.
+    pub async fn during<F: Future>(&self, to: &Self, future: F) -> F::Output {
+        let mut future = pin!(future);
+        poll_fn(|cx| {
+            self.waker.register(cx.waker());
+            let polled = future.as_mut().poll(cx);
+            self.take().into_iter().for_each(|interim| to.offer(interim));
+            polled
+        })
+        .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn interim() -> Arc<Interim> {
+        Arc::new(Interim { status: StatusCode::PROCESSING, fields: HeaderMap::new() })
+    }
+
+    #[test]
+    fn no_more_interim_responses_than_allowed_are_handed_on_in_all() {
+        let interims = Interims::default();
+        let mut taken = 0;
+        for _ in 0..3 * INTERIMS_MAX {
+            interims.offer(interim());
+            taken += interims.take().len();
+        }
+        assert_eq!(taken, INTERIMS_MAX);
+        let deaf = Interims::deaf();
+        deaf.offer(interim());
+        assert!(deaf.take().is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_comes_with_the_end_of_a_wait_is_handed_on_too() {
+        let (from, to) = (Interims::default(), Interims::default());
+        from.during(&to, async { from.offer(interim()) }).await;
+        assert_eq!(to.take().len(), 1);
     }
 }

@@ -18,12 +18,16 @@ mod fills;
 mod fleet;
 #[path = "stories/fleet_processes.rs"]
 mod fleet_processes;
+#[path = "stories/floods.rs"]
+mod floods;
 #[path = "stories/freshness.rs"]
 mod freshness;
 #[path = "stories/hits.rs"]
 mod hits;
 #[path = "stories/hostile.rs"]
 mod hostile;
+#[path = "stories/interim.rs"]
+mod interim;
 #[path = "stories/lasting.rs"]
 mod lasting;
 #[path = "stories/managed.rs"]

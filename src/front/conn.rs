@@ -6,7 +6,7 @@ use super::record::{ClientBody, Record};
 use super::upload::Upload;
 use super::watch::{Expired, Watch, Watched, Wire};
 use super::{Front, h1, h2, proxied};
-use crate::body::Body;
+use crate::body::{Body, BodyError, Interims};
 use crate::config::model::Limits;
 use crate::net::Stream;
 use crate::serve::Client;
@@ -14,7 +14,7 @@ use crate::telemetry::{self, HandshakeFailure, HttpVersion, ListenerKind, enter}
 use bytes::Bytes;
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
+use http_body::Body as HttpBody;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -171,8 +171,11 @@ impl Connection {
         tracing::debug!(from = %self.client.from, ?expired, "connection closed");
     }
 
-    /// Answers one request.
-    pub(super) async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<ClientBody> {
+    /// Answers one request. What is to be told before the response goes to `interims`.
+    pub(super) async fn answer<B>(&self, request: Request<B>, interims: &Interims) -> Response<ClientBody>
+    where
+        B: HttpBody<Data = Bytes, Error: Into<BodyError>> + Send + Unpin + 'static,
+    {
         let multiplexed = request.version() == Version::HTTP_2;
         let now = self.front.worker.node.clock.now();
         let draining = self.front.drain.is_cancelled();
@@ -189,7 +192,7 @@ impl Connection {
         }
         let from = (self.client.from.ip(), self.tls_version);
         let record = Record::begin(&self.front, &self.watch, &request, from, upload, now);
-        let answer = self.front.worker.handle(request, &self.client, now).await;
+        let answer = self.front.worker.handle(request, &self.client, now, interims).await;
         let mut response = record.respond(answer);
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             self.watch.tunnels();

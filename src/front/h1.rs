@@ -1,6 +1,7 @@
 //! Clients that speak HTTP/1.1, or 1.0.
 
 use super::conn::{Connection, Io};
+use super::interim;
 use super::strict::Strict;
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
@@ -25,7 +26,7 @@ pub(super) async fn serve(connection: Arc<Connection>, io: Io) {
         let connection = Arc::clone(&connection);
         service_fn(move |request| {
             let connection = Arc::clone(&connection);
-            async move { Ok::<_, Infallible>(connection.answer(request).await) }
+            async move { Ok::<_, Infallible>(interim::answer(connection, request).await) }
         })
     };
     let io = TokioIo::new(Strict::new(io, Arc::clone(&connection)));

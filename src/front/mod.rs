@@ -8,12 +8,12 @@ mod farewell;
 mod gate;
 mod h1;
 mod h2;
+mod interim;
 mod pace;
 mod proxied;
 mod record;
 mod respond;
 mod strict;
-mod taking;
 mod upload;
 mod watch;
 

@@ -3,7 +3,6 @@
 
 use super::Front;
 use super::respond;
-use super::taking::Turn;
 use super::watch::Watch;
 use crate::body::{Body, BodyError, UploadFault, UploadState};
 use crate::proto::time::Now;
@@ -114,7 +113,7 @@ impl Record {
         }
         let (status, at) = (response.status(), node.clock.mono());
         self.answered = Some(Answered { verdict, metrics, notes, detail, status, at });
-        response.map(|body| ClientBody::new(body, self))
+        response.map(|body| ClientBody { body, record: self, given_up: false })
     }
 }
 
@@ -122,17 +121,15 @@ impl Record {
 pub(super) struct ClientBody {
     body: Body,
     record: Record,
-    /// In HTTP/2, whose turn it is.
-    turn: Option<Arc<Turn>>,
+    /// Whether the client was given up, since it took too little.
+    given_up: bool,
 }
 
 impl ClientBody {
-    fn new(body: Body, record: Record) -> Self {
-        let turn = if matches!(body, Body::Empty) { None } else { Turn::of_this_stream() };
-        if let Some(turn) = &turn {
-            turn.is_the_clients(0);
-        }
-        Self { body, record, turn }
+    /// Notes that nothing more is sent, since the client took too little.
+    pub(super) fn give_up(&mut self, slowness: Slowness) {
+        self.given_up = true;
+        self.record.front.worker.node.metrics.node.slow_clients.of(slowness).inc();
     }
 }
 
@@ -145,18 +142,9 @@ impl HttpBody for ClientBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        let polled = Pin::new(&mut this.body).poll_frame(cx);
-        if let Some(turn) = &this.turn
-            && polled.is_pending()
-        {
-            turn.is_ours();
-        }
-        let frame = ready!(polled);
+        let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
         let length =
             frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map_or(0, Bytes::len) as u64;
-        if let Some(turn) = &this.turn {
-            turn.is_the_clients(length);
-        }
         match &frame {
             Some(Ok(_)) => {
                 this.record.bytes_out += length;
@@ -184,7 +172,7 @@ impl Drop for ClientBody {
         if self.record.termination != Termination::ClientGone {
             return;
         }
-        if self.turn.as_ref().is_some_and(|turn| turn.given_up()) || self.record.watch.is_too_slow() {
+        if self.given_up || self.record.watch.is_too_slow() {
             self.record.termination = Termination::ClientTimeout;
         }
     }
@@ -206,6 +194,7 @@ const fn termination(error: &BodyError) -> Termination {
         BodyError::Upstream(_) | BodyError::Truncated | BodyError::Fill(_) | BodyError::TooLarge(_) => {
             Termination::UpstreamError
         }
+        BodyError::Client(_) => Termination::ClientGone,
         BodyError::Stored(_) => Termination::Internal,
     }
 }

@@ -5,7 +5,6 @@ use crate::body::{Body, BodyError, UploadFault, UploadState};
 use crate::config::model::Limits;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::body::Incoming;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -13,8 +12,8 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
 /// A request body under the limits.
-pub(super) struct Upload {
-    body: Incoming,
+pub(super) struct Upload<B> {
+    body: B,
     state: UploadState,
     left: u64,
     idle: Duration,
@@ -25,9 +24,12 @@ pub(super) struct Upload {
     waiting: Option<Instant>,
 }
 
-impl Upload {
+impl<B> Upload<B>
+where
+    B: HttpBody<Data = Bytes, Error: Into<BodyError>> + Send + Unpin + 'static,
+{
     /// Bounds `body` to `body_bytes`, silences of `idle_timeout`, and, until there is an answer, `body_rate`.
-    pub(super) fn body(body: Incoming, limits: &Limits) -> (Body, UploadState) {
+    pub(super) fn body(body: B, limits: &Limits) -> (Body, UploadState) {
         let state = UploadState::default();
         if body.is_end_stream() {
             return (Body::Empty, state);
@@ -78,7 +80,10 @@ impl Upload {
     }
 }
 
-impl HttpBody for Upload {
+impl<B> HttpBody for Upload<B>
+where
+    B: HttpBody<Data = Bytes, Error: Into<BodyError>> + Send + Unpin + 'static,
+{
     type Data = Bytes;
     type Error = BodyError;
 
@@ -97,7 +102,10 @@ impl HttpBody for Upload {
         }
         match frame {
             None => Poll::Ready(None),
-            Some(Err(error)) => this.fail(UploadFault::of(&error), error.into()),
+            Some(Err(error)) => {
+                let error = error.into();
+                this.fail(UploadFault::of(&error), error)
+            }
             Some(Ok(frame)) => {
                 if this.is_too_slow(Duration::ZERO) && !this.body.is_end_stream() {
                     return this.fail(UploadFault::Slow, BodyError::Stalled);

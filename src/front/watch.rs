@@ -11,6 +11,7 @@
 //! while a write waits for it, so a response that has nothing to say for hours offends no limit.
 
 use super::gate::Seat;
+use super::interim::Outbox;
 use super::pace::Pace;
 use crate::clock::Clock;
 use crate::config::model::Limits;
@@ -22,7 +23,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
@@ -65,6 +66,8 @@ pub(super) struct Watch {
     started: Instant,
     seat: Arc<Seat>,
     state: Mutex<State>,
+    /// What HTTP/1.1 is to write between messages.
+    pub(super) outbox: Outbox,
     /// Told when the connection should close after its current requests.
     close: Notify,
     /// Requests that began and that ended, for whom a lock would be too much.
@@ -102,6 +105,8 @@ struct State {
     pace: Pace,
     /// Why the connection is being closed.
     expired: Option<Expired>,
+    /// In HTTP/2: since when a head has not ended, which holds up all streams.
+    in_head_since: Option<Instant>,
 }
 
 impl Watch {
@@ -118,12 +123,14 @@ impl Watch {
             blocked_since: None,
             pace: Pace::new(limits.response_rate, limits.idle_timeout),
             expired: None,
+            in_head_since: None,
         };
         Arc::new(Self {
             clock,
             started: now,
             seat,
             state: Mutex::new(state),
+            outbox: Outbox::default(),
             close: Notify::new(),
             begun: AtomicU64::new(0),
             ended: AtomicU64::new(0),
@@ -268,11 +275,12 @@ impl Watch {
         if waited < limits.idle_timeout && state.pace.is_slow_after(waited) {
             return Err(Expired::Slow);
         }
-        let (limit, since, expired) = match (state.in_progress, state.blocked_since) {
-            (_, Some(since)) => (limits.idle_timeout, since, Expired::Stalled),
-            (0, None) if state.head_begun => (limits.header_timeout, state.since, Expired::Head),
-            (0, None) => (limits.keepalive_timeout, state.since, Expired::Idle),
-            (_, None) => (limits.idle_timeout, now, Expired::Stalled),
+        let (limit, since, expired) = match (state.in_progress, state.blocked_since, state.in_head_since) {
+            (_, Some(since), _) => (limits.idle_timeout, since, Expired::Stalled),
+            (_, None, Some(since)) => (limits.header_timeout, since, Expired::Head),
+            (0, None, None) if state.head_begun => (limits.header_timeout, state.since, Expired::Head),
+            (0, None, None) => (limits.keepalive_timeout, state.since, Expired::Idle),
+            (_, None, None) => (limits.idle_timeout, now, Expired::Stalled),
         };
         // What the connection waits for may change meanwhile, and with it the limit; nobody tells the
         // timer, which thus looks again when the shortest of them could have passed.
@@ -290,6 +298,17 @@ impl Watch {
             state.head_begun = true;
             state.since = self.clock.mono();
         }
+    }
+
+    /// Whether a head over HTTP/2 has begun and not ended.
+    pub(super) fn is_in_head(&self, is_so: bool) {
+        let mut state = self.state.lock();
+        state.in_head_since = is_so.then(|| state.in_head_since.unwrap_or_else(|| self.clock.mono()));
+    }
+
+    /// The time, by the clock of this watch.
+    pub(super) fn now(&self) -> Instant {
+        self.clock.mono()
     }
 
     fn was_written(&self, bytes: usize, blocked: bool) {
@@ -329,6 +348,19 @@ impl<S, P> Watched<S, P> {
     }
 }
 
+impl<S: AsyncWrite + Unpin, P> Watched<S, P> {
+    fn poll_outbox(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = self.watch.outbox.poll_write(&mut self.stream, cx);
+        self.watch.was_written(0, polled.is_pending());
+        polled
+    }
+
+    /// Ends what was written in part between messages.
+    fn poll_begun(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.watch.outbox.has_begun() { self.poll_outbox(cx) } else { Poll::Ready(Ok(())) }
+    }
+}
+
 impl<S: AsyncRead + Unpin, P: Unpin> AsyncRead for Watched<S, P> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
@@ -349,6 +381,7 @@ impl<S: AsyncRead + Unpin, P: Unpin> AsyncRead for Watched<S, P> {
 impl<S: AsyncWrite + Unpin, P: Unpin> AsyncWrite for Watched<S, P> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        ready!(this.poll_begun(cx))?;
         let polled = Pin::new(&mut this.stream).poll_write(cx, buf);
         this.watch.was_written(written(&polled), polled.is_pending());
         polled
@@ -356,6 +389,9 @@ impl<S: AsyncWrite + Unpin, P: Unpin> AsyncWrite for Watched<S, P> {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.watch.outbox.waits() {
+            ready!(this.poll_outbox(cx))?;
+        }
         let polled = Pin::new(&mut this.stream).poll_flush(cx);
         // TLS keeps records of its own, which wait here.
         if polled.is_pending() || this.is_flushing {
@@ -375,6 +411,7 @@ impl<S: AsyncWrite + Unpin, P: Unpin> AsyncWrite for Watched<S, P> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        ready!(this.poll_begun(cx))?;
         let polled = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
         this.watch.was_written(written(&polled), polled.is_pending());
         polled

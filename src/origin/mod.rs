@@ -17,6 +17,7 @@ mod body;
 mod connect;
 mod error;
 mod fetch;
+mod interim;
 mod pool;
 mod request;
 mod resolve;
@@ -24,6 +25,7 @@ mod stats;
 mod upstream;
 
 pub use error::{FailureKind, FetchError};
+pub use interim::on_interim;
 pub use resolve::{FixedNames, Resolver, TTL_MAX, TTL_MIN};
 pub use stats::{Counter, OriginStats};
 

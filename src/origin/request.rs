@@ -5,6 +5,7 @@
 //! knows whether anything was taken, and can be called back.
 
 use super::error::FetchError;
+use super::interim::listen;
 use crate::body::{Body, BodyError};
 use crate::config::model::OriginServer;
 use crate::proto::semantics::MethodClass;
@@ -13,7 +14,7 @@ use http::header::{
     CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE,
 };
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
-use http::{Method, Request, StatusCode, Version, request};
+use http::{Method, Request, Version, request};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use parking_lot::Mutex;
 use std::future::Future;
@@ -113,13 +114,8 @@ impl Outbound {
         }
         let turn = if let Outgoing::Lent { loan, turn } = &body { Some((loan.clone(), *turn)) } else { None };
         let mut request = Request::from_parts(head, body);
-        if let Some((loan, turn)) = turn.filter(|(loan, _)| loan.expects) {
-            hyper::ext::on_informational(&mut request, move |response| {
-                if response.status() == StatusCode::CONTINUE {
-                    loan.release(turn);
-                }
-            });
-        }
+        let expecting = turn.filter(|(loan, _)| loan.expects);
+        listen(&mut request, expecting.map(|(loan, turn)| move || loan.release(turn)));
         Some(request)
     }
 

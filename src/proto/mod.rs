@@ -6,6 +6,7 @@
 
 pub mod allowance;
 pub mod authority;
+pub mod flood;
 pub mod framing;
 pub mod health;
 pub mod key;

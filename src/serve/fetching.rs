@@ -6,8 +6,8 @@ use super::fill::{Arriving, Joined, Outcome, Reader, Under};
 use super::head::Told;
 use super::lead::{self, Reach};
 use super::{Cached, Exchange, Fetching};
-use crate::body::Body;
-use crate::origin::Fetched;
+use crate::body::{Body, Interims};
+use crate::origin::{FetchError, Fetched, on_interim};
 use crate::proto::key::{self, VariantId};
 use crate::proto::plan::{Event, FetchReason, Filled, How, Miss};
 use crate::proto::purge::Judgement;
@@ -15,7 +15,7 @@ use crate::proto::seek::Ground;
 use crate::proto::semantics::{Reuse, VaryList, Wanted};
 use crate::proto::verdict::Source;
 use crate::store::{Hit, Lookup};
-use http::{Method, StatusCode};
+use http::{Method, Request, StatusCode};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -27,6 +27,23 @@ impl Exchange {
         self.now = now.wall;
     }
 
+    /// Asks the origin; interim responses go to the client as they come.
+    pub(super) async fn fetch(
+        &self,
+        mut request: Request<Body>,
+        interims: &Interims,
+    ) -> Result<Fetched, FetchError> {
+        let (origins, group) = (&self.worker.origins, &self.site().origin);
+        if interims.is_deaf() {
+            return origins.fetch(group, request, None).await;
+        }
+        // The connection calls from a task of its own.
+        let arriving = Arc::new(Interims::default());
+        let give = Arc::clone(&arriving);
+        on_interim(&mut request, move |interim| give.offer(Arc::new(interim)));
+        arriving.during(interims, origins.fetch(group, request, None)).await
+    }
+
     /// Whether a hard purge selects a stored version.
     pub(super) fn is_purged(&self, hit: &Hit) -> bool {
         self.worker.node.purges.judge(&hit.head) == Judgement::Hard
@@ -35,13 +52,18 @@ impl Exchange {
 
 impl Cached {
     /// Fetches, from a peer or from the origin, and waits until it is known what the answer is to this request.
-    pub(super) async fn fetch(&mut self, how: How, reason: FetchReason) -> (Event, Fetching) {
+    pub(super) async fn fetch(
+        &mut self,
+        how: How,
+        reason: FetchReason,
+        interims: &Interims,
+    ) -> (Event, Fetching) {
         self.replans += 1;
         self.notes.reason = Some(reason);
         let exchange = &self.exchange;
         let worker = Arc::clone(&exchange.worker);
         if how == How::Forward {
-            return self.forward(reason).await;
+            return self.forward(reason, interims).await;
         }
         let wanted = self.wanted(reason);
         let listed = key::part(self.variant(), wanted);
@@ -65,7 +87,7 @@ impl Cached {
                 (reader, false)
             }
         };
-        let outcome = reader.outcome().await;
+        let outcome = reader.outcome_after(interims).await;
         self.notes.collapsed = collapsed;
         // What it asked for itself, and nothing stored had a part in, is its own also if it is another range.
         let is_own = !collapsed && self.part.is_none() && wanted != Wanted::Whole;
@@ -113,13 +135,13 @@ impl Cached {
     }
 
     /// Sends the client's own request, conditions and range included.
-    async fn forward(&mut self, reason: FetchReason) -> (Event, Fetching) {
+    async fn forward(&mut self, reason: FetchReason, interims: &Interims) -> (Event, Fetching) {
         let exchange = &self.exchange;
         let request = self.forward_head(false).map(|()| Body::Empty);
         let (leader, reader) = exchange.worker.node.fills.alone(exchange.routed.keyed());
         exchange.metrics.origin_fetches.inc(reason as usize);
         exchange.metrics.taking.origin_fetches.of(Ground::Off).inc();
-        let fetched = match exchange.worker.origins.fetch(&exchange.site().origin, request, None).await {
+        let fetched = match exchange.fetch(request, interims).await {
             Ok(fetched) => fetched,
             Err(error) => {
                 exchange.metrics.origin_failures.inc(error.kind() as usize);

@@ -9,7 +9,7 @@ use super::splice::{self, Joint, Splice, Stored};
 use super::{Node, Worker, seek};
 use crate::body::Body;
 use crate::config::model::Site;
-use crate::origin::{FetchError, Fetched};
+use crate::origin::{FetchError, Fetched, on_interim};
 use crate::proto::key::{self, CacheKey, ObjectId, Pin as VersionPin};
 use crate::proto::object::{HeadDraft, PurgePosition};
 use crate::proto::plan::FetchReason;
@@ -120,7 +120,7 @@ pub(super) async fn from_origin(worker: Arc<Worker>, mut asking: Asking, leader:
     if worker.node.mesh.is_some() {
         leader.under(Under::Origin);
     }
-    match ask(&worker, &mut asking, leave.ground).await {
+    match ask(&worker, &mut asking, &leader, leave.ground).await {
         Err(error) => {
             leader.failed(Failure::Origin(error.into()));
             leave.failed();
@@ -192,17 +192,18 @@ pub(super) fn is_server_error(status: StatusCode) -> bool {
 async fn ask(
     worker: &Worker,
     asking: &mut Asking,
+    leader: &Leader,
     ground: Ground,
 ) -> Result<(Fetched, Classified), FetchError> {
-    let Some(joint) = Joint::of(asking) else { return ask_for_all(worker, asking, ground).await };
-    let fetched = fetch(worker, asking, joint.request(asking), ground).await?;
+    let Some(joint) = Joint::of(asking) else { return ask_for_all(worker, asking, leader, ground).await };
+    let fetched = fetch(worker, asking, joint.request(asking), (leader, ground)).await?;
     if let Some((splice, storable)) = joint.fit(asking, &fetched) {
         return Ok((fetched, Classified::Store(storable, Some(Box::new(splice)))));
     }
     match fetched.response.status() {
         StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::NOT_MODIFIED => {
             drop(fetched);
-            ask_for_all(worker, asking, ground).await
+            ask_for_all(worker, asking, leader, ground).await
         }
         _ => {
             let classified = classify(asking, &fetched);
@@ -216,6 +217,7 @@ async fn ask(
 async fn ask_for_all(
     worker: &Worker,
     asking: &mut Asking,
+    leader: &Leader,
     ground: Ground,
 ) -> Result<(Fetched, Classified), FetchError> {
     let mut request = asking.request_to_origin();
@@ -224,7 +226,7 @@ async fn ask_for_all(
         .as_ref()
         .is_some_and(|hit| semantics::make_conditional(request.headers_mut(), &hit.head.fields()));
     asking.ask_for_part(&mut request);
-    let fetched = fetch(worker, asking, request, ground).await?;
+    let fetched = fetch(worker, asking, request, (leader, ground)).await?;
     let classified = classify(asking, &fetched);
     if !(conditional && matches!(classified, Classified::Again)) {
         return Ok((fetched, classified));
@@ -232,7 +234,7 @@ async fn ask_for_all(
     drop(fetched);
     let mut request = asking.request_to_origin();
     asking.ask_for_part(&mut request);
-    let fetched = fetch(worker, asking, request, ground).await?;
+    let fetched = fetch(worker, asking, request, (leader, ground)).await?;
     let classified = classify(asking, &fetched);
     Ok((fetched, classified))
 }
@@ -240,9 +242,10 @@ async fn ask_for_all(
 async fn fetch(
     worker: &Worker,
     asking: &Asking,
-    request: Request<Body>,
-    ground: Ground,
+    mut request: Request<Body>,
+    (leader, ground): (&Leader, Ground),
 ) -> Result<Fetched, FetchError> {
+    on_interim(&mut request, leader.interims());
     asking.metrics.origin_fetches.inc(asking.reason as usize);
     asking.metrics.taking.origin_fetches.of(ground).inc();
     let (clock, metrics) = (worker.node.clock, &asking.metrics);

@@ -38,7 +38,7 @@ pub use orders::{By, Done, NotDone, Order, Orders, WAIT_DEFAULT, WAIT_MAX, Way};
 pub use purge::Purged;
 pub use supply::run as supply;
 
-use crate::body::Body;
+use crate::body::{Body, Interims};
 use crate::clock::Clock;
 use crate::config::model::{Config, Site};
 use crate::origin::{Fetched, Origins};
@@ -183,8 +183,15 @@ impl Client {
 }
 
 impl Worker {
-    /// Answers one request, whose head was complete at `now`. Never fails: every error has a response.
-    pub async fn handle(self: &Arc<Self>, request: Request<Body>, client: &Client, now: Now) -> Answer {
+    /// Answers one request, whose head was complete at `now`. Never fails: every error has a response. What is to be told
+    /// before that goes to `interims`.
+    pub async fn handle(
+        self: &Arc<Self>,
+        request: Request<Body>,
+        client: &Client,
+        now: Now,
+        interims: &Interims,
+    ) -> Answer {
         let snapshot = self.node.snapshot.load_full();
         let routed = match snapshot.router.resolve(&client.head_of(&request)) {
             Ok(routed) => routed,
@@ -209,8 +216,8 @@ impl Worker {
         let has_body = !matches!(request.body(), Body::Empty);
         match exchange.routed.pass.or_else(|| has_body.then_some(PassReason::BodyOnGet)) {
             // Boxed, since it is larger than all that a hit needs.
-            Some(reason) => Box::pin(pass::forward(exchange, request, reason)).await,
-            None => Cached::new(exchange, request).run().await,
+            Some(reason) => Box::pin(pass::forward(exchange, request, reason, interims)).await,
+            None => Cached::new(exchange, request).run(interims).await,
         }
     }
 
@@ -279,7 +286,7 @@ impl Cached {
     }
 
     /// The loop: what `plan` says is done, and what came of it is told to `plan`.
-    async fn run(mut self) -> Answer {
+    async fn run(mut self, interims: &Interims) -> Answer {
         let mut event = Event::Arrived;
         let mut fetching = Fetching::Nothing;
         loop {
@@ -290,7 +297,9 @@ impl Cached {
                     self.refresh_behind();
                     return self.deliver_stored(Verdict::StaleWhileRevalidate);
                 }
-                Step::Fetch(how, reason) => (event, fetching) = Box::pin(self.fetch(how, reason)).await,
+                Step::Fetch(how, reason) => {
+                    (event, fetching) = Box::pin(self.fetch(how, reason, interims)).await;
+                }
                 Step::DeliverFill(verdict) => return self.deliver_fill(verdict, fetching),
                 Step::DeliverOwn => return self.deliver_own(fetching),
                 Step::OnlyIfCached => return self.only_if_cached(),

@@ -4,7 +4,7 @@
 use super::deliver::{Answer, Failure, Notes, mark, pass_through, passed_status};
 use super::post::Posted;
 use super::{Exchange, Node, groups};
-use crate::body::{Body, UploadFault, UploadState};
+use crate::body::{Body, Interims, UploadFault, UploadState};
 use crate::origin::{FetchError, Fetched};
 use crate::proto::key::{CacheKey, KeyParts, ObjectId};
 use crate::proto::plan::FetchReason;
@@ -27,7 +27,12 @@ pub(super) const TUNNEL_IDLE: Duration = Duration::from_secs(600);
 const TUNNEL_BUFFER: usize = 16 << 10;
 
 /// Forwards `request` to the origin and its response to the client.
-pub(super) async fn forward(exchange: Exchange, mut request: Request<Body>, reason: PassReason) -> Answer {
+pub(super) async fn forward(
+    exchange: Exchange,
+    mut request: Request<Body>,
+    reason: PassReason,
+    interims: &Interims,
+) -> Answer {
     let upgrade = (reason == PassReason::Upgrade).then(|| hyper::upgrade::on(&mut request));
     let (head, body) = request.into_parts();
     let upload = head.extensions.get::<UploadState>().cloned().unwrap_or_default();
@@ -45,7 +50,7 @@ pub(super) async fn forward(exchange: Exchange, mut request: Request<Body>, reas
     exchange.metrics.taking.origin_fetches.of(Ground::Off).inc();
     let mut notes = Notes::of(&exchange);
     notes.pass = Some(reason);
-    match exchange.worker.origins.fetch(&exchange.site().origin, to_origin, None).await {
+    match exchange.fetch(to_origin, interims).await {
         Err(error) => failed(exchange, error, upload.fault(), notes),
         Ok(fetched) => {
             notes.server = Some(fetched.server.clone());

@@ -1,5 +1,6 @@
 //! Closed label vocabularies: one enum each, named in one place.
 
+use crate::proto::flood::Flood;
 use crate::proto::verdict::Source;
 use std::marker::PhantomData;
 
@@ -312,6 +313,16 @@ impl StatusClass {
 
 impl Label for Source {
     const ALL: &'static [Self] = &Self::ALL;
+    fn as_str(self) -> &'static str {
+        Self::as_str(self)
+    }
+    fn position(self) -> usize {
+        self as usize
+    }
+}
+
+impl Label for Flood {
+    const ALL: &'static [Self] = Self::ALL;
     fn as_str(self) -> &'static str {
         Self::as_str(self)
     }

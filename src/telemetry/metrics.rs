@@ -12,6 +12,7 @@ use super::registry::{Families, Family, Registry, Samples};
 use super::supply::SupplyMetrics;
 use super::swarm::{TakerMetrics, TakingFamilies, TakingMetrics};
 use crate::clock::Clock;
+use crate::proto::flood::Flood;
 use crate::proto::verdict::{Source, Verdict};
 use parking_lot::Mutex;
 use prometheus::{Histogram, IntCounter, IntGauge};
@@ -156,6 +157,8 @@ pub struct NodeMetrics {
     pub slow_clients: PerLabel<Slowness, IntCounter>,
     /// Connections closed because of what a proxy told of the client's address, or did not.
     pub proxy_failures: PerLabel<ProxyFailure, IntCounter>,
+    /// HTTP/2 connections closed for what there was too much of.
+    pub http2_floods: PerLabel<Flood, IntCounter>,
     /// Errors of accept calls.
     pub accept_errors: IntCounter,
     /// TLS handshakes that failed.
@@ -210,6 +213,11 @@ impl NodeMetrics {
             "Client connections closed because their PROXY header was missing, wrong or not to be believed.",
             ["reason"],
         );
+        let floods = registry.counters(
+            "shoal_http2_floods_total",
+            "HTTP/2 connections closed because the client sent too many frames of a kind.",
+            ["kind"],
+        );
         let handshakes = registry.counters(
             "shoal_tls_handshake_failures_total",
             "TLS handshakes that failed.",
@@ -234,6 +242,7 @@ impl NodeMetrics {
             connections_shed: PerLabel::new(|limit| PerLabel::new(|what| shed.child([limit, what]))),
             slow_clients: PerLabel::new(|label| slow.child([label])),
             proxy_failures: PerLabel::new(|label| proxies.child([label])),
+            http2_floods: PerLabel::new(|label| floods.child([label])),
             accept_errors: counter("shoal_accept_errors_total", "Errors of accept calls."),
             tls_handshake_failures: PerLabel::new(|label| handshakes.child([label])),
             certificate_reloads: PerLabel::new(|label| certificates.child([label])),

@@ -53,6 +53,7 @@ fn all_label_sets_are_present_at_zero_from_the_start() {
         r#"shoal_requests_refused_total{reason="bad_host"}"#,
         r#"shoal_connections_open{listener="https"}"#,
         r#"shoal_connections_shed_total{limit="address",what="idle"}"#,
+        r#"shoal_http2_floods_total{kind="resets"}"#,
         r#"shoal_tls_handshake_failures_total{reason="timeout"}"#,
         r#"shoal_config_reloads_total{result="failure"}"#,
         "shoal_access_log_dropped_total",

@@ -2,6 +2,7 @@
 //! sees every byte, and the node between them. All on loopback, on ports that the system gives.
 
 pub(crate) mod client;
+pub(crate) mod frames;
 pub(crate) mod node;
 pub(crate) mod origin;
 pub(crate) mod process;

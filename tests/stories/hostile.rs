@@ -256,19 +256,6 @@ async fn a_broken_chunk_cuts_the_answer_and_is_not_stored() {
 }
 
 #[tokio::test]
-async fn interim_answers_are_stepped_over() {
-    let origin = Origin::start().await;
-    let mut bytes = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".to_vec();
-    bytes.extend_from_slice(&reply(200, &[FRESH], "body"));
-    origin.says("/x", bytes);
-    let node = Node::before(&origin).await;
-    node.warm("/x").await.assert_is(200, "body");
-    let hit = node.get("/x").await;
-    hit.assert_hit();
-    assert_eq!(hit.field("link"), None);
-}
-
-#[tokio::test]
 async fn fields_of_one_hop_do_not_reach_the_client_or_the_store() {
     let origin = Origin::start().await;
     let fields =

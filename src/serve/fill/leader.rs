@@ -1,6 +1,7 @@
 //! The writing end of a fill.
 
 use super::{Arriving, Fill, FillTable, LAGGARD_WAIT, Phase, Under, WINDOW_BYTES};
+use crate::body::{INTERIMS_MAX, Interim};
 use crate::origin::Fetched;
 use crate::proto::object::PurgePosition;
 use crate::proto::purge::Judgement;
@@ -39,6 +40,21 @@ impl Leader {
             self.table.relist(&self.fill, arriving.draft.variant);
         }
         self.publish(Phase::Streaming(arriving));
+    }
+
+    /// Where interim responses of the origin are to be handed: all who wait for the head are told of them at once, and who
+    /// joins later, but before the head, then.
+    pub fn interims(&self) -> impl Fn(Interim) + Send + Sync + 'static {
+        let fill = Arc::clone(&self.fill);
+        move |interim| {
+            let mut state = fill.state.lock();
+            if matches!(state.phase, Phase::Asking) && state.interims.len() < INTERIMS_MAX {
+                state.interims.push(Arc::new(interim));
+                let wakers = state.wake();
+                drop(state);
+                wakers.into_iter().for_each(Waker::wake);
+            }
+        }
     }
 
     /// Hands body bytes to the readers; they are woken by [`wake`](Self::wake). If the window is full,

@@ -28,6 +28,7 @@ pub(super) use leader::{Leader, Pace};
 pub(super) use reader::{Outcome, Piece, Reader};
 
 use super::deliver::Failure;
+use crate::body::Interim;
 use crate::origin::Fetched;
 use crate::proto::key::{self, CacheKey, ObjectId, VariantId};
 use crate::proto::object::{HeadDraft, PurgePosition};
@@ -257,6 +258,8 @@ enum Phase {
 
 struct State {
     phase: Phase,
+    /// Interim responses that came before the head; [`INTERIMS_MAX`](crate::body::INTERIMS_MAX) at most.
+    interims: Vec<Arc<Interim>>,
     own: Option<Box<Fetched>>,
     /// Consecutive parts of the body, each with its offset.
     pieces: VecDeque<(u64, Bytes)>,
@@ -301,6 +304,7 @@ impl Fill {
     fn new(object: ObjectId, key: CacheKey, position: PurgePosition) -> Self {
         let state = State {
             phase: Phase::Asking,
+            interims: Vec::new(),
             own: None,
             pieces: VecDeque::new(),
             start: 0,

@@ -1,10 +1,12 @@
 //! The reading end of a fill.
 
 use super::{Arriving, Fill, Phase, READERS_MAX, Slot, State, Under, WINDOW_BYTES};
+use crate::body::Interims;
 use crate::origin::Fetched;
 use crate::serve::deliver::Failure;
 use crate::store::Hit;
 use bytes::Bytes;
+use smallvec::SmallVec;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -71,6 +73,20 @@ impl Reader {
     /// Waits until the origin has answered or failed. Bounded by the leader's own time limits.
     pub async fn outcome(&self) -> Outcome {
         poll_fn(|cx| self.poll_outcome(cx)).await
+    }
+
+    /// As [`outcome`](Self::outcome); the interim responses that come until then, or came before, go to `interims`.
+    pub async fn outcome_after(&self, interims: &Interims) -> Outcome {
+        let mut heard = 0;
+        poll_fn(|cx| {
+            // First, so that what comes in between wakes.
+            let outcome = self.poll_outcome(cx);
+            let more: SmallVec<[_; 2]> = self.fill.state.lock().interims[heard..].iter().cloned().collect();
+            heard += more.len();
+            more.into_iter().for_each(|interim| interims.offer(interim));
+            outcome
+        })
+        .await
     }
 
     /// As [`outcome`](Self::outcome).

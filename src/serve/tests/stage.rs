@@ -1,6 +1,6 @@
 //! An origin in memory whose pages carry a number, a node in front of it, and those who ask.
 
-use crate::body::Body;
+use crate::body::{Body, Interims};
 use crate::clock::Clock;
 use crate::config::{self, Sources};
 use crate::net::{Datagrams, Listener, Net, NetFuture, Stream, Transport};
@@ -281,7 +281,8 @@ impl Stage {
             request.headers_mut().insert(*name, HeaderValue::from_str(value).unwrap());
         }
         let client = Client { from: ([127, 0, 0, 1], 1).into(), scheme: Scheme::Http, tls_name: None };
-        let answer = self.worker.handle(request, &client, self.node().clock.now()).await;
+        let answer =
+            self.worker.handle(request, &client, self.node().clock.now(), &Interims::default()).await;
         let (verdict, reason) = (answer.verdict, answer.notes.detail());
         let (head, body) = answer.outcome?.into_parts();
         let body =

@@ -1,0 +1,215 @@
+//! Clients that speak HTTP/2 (RFC 9113), on the `h2` crate itself: framing, fields, flow control and the rules on
+//! single messages are its own; which streams are served, how, and for how long is decided here.
+//!
+//! ```text
+//! Watched ── Metered (floods) ── h2 ── Serving ── a stream: answer ── Sending
+//! ```
+//! A stream is polled first where its head was read, together with all others that came in the same read. A hit is then
+//! complete, and the responses of all leave in few writes. What has to wait goes on as a task of the worker.
+
+mod metered;
+mod received;
+mod sending;
+mod stream;
+
+use super::conn::{Connection, Io};
+use crate::config::model::Limits;
+use crate::proto::flood::Flood;
+use bytes::Bytes;
+use h2::server::{self, Builder, Handshake, SendResponse};
+use h2::{Ping, PingPong, Reason, RecvStream};
+use http::Request;
+use metered::{Metered, Verdict};
+use smallvec::SmallVec;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::time::{Sleep, sleep};
+
+/// Interval of keep-alive pings, and how long an answer may take.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+/// Streams that a peer may have reset before we saw them (CVE-2023-44487).
+const PENDING_RESETS_MAX: usize = 20;
+/// Stream errors of the peer's making before the connection is closed (CVE-2025-8671).
+const LOCAL_RESETS_MAX: usize = 100;
+/// Bytes that a stream buffers for sending.
+const SEND_BUFFER: usize = 256 << 10;
+/// Bytes that a client may send ahead on one stream, and on all of a connection: what one connection can make
+/// this node hold of its uploads.
+const WINDOW: u32 = 1 << 20;
+/// Streams that are read before the first of them is answered; room for them is held on the stack.
+const ROUND: usize = 8;
+
+type Stream = Metered<Io>;
+type Accepted = (Request<RecvStream>, SendResponse<Bytes>);
+
+/// Serves a connection to its end.
+pub(super) async fn serve(connection: Arc<Connection>, io: Io) {
+    let verdict = Arc::new(Verdict::default());
+    let io = Metered::new(io, Arc::clone(&connection.watch), Arc::clone(&verdict));
+    let state = State::Handshake(settings(&connection.limits).handshake(io));
+    let leaving = Leaving::No;
+    let mut serving = pin!(Serving { connection: Arc::clone(&connection), verdict, state, leaving });
+    connection.drive(serving.as_mut(), |serving| serving.get_mut().leave()).await;
+}
+
+fn settings(limits: &Limits) -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .initial_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .max_concurrent_streams(limits.http2_streams)
+        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+        .max_local_error_reset_streams(Some(LOCAL_RESETS_MAX))
+        .max_send_buffer_size(SEND_BUFFER);
+    builder
+}
+
+/// A connection from its settings to its end.
+struct Serving {
+    connection: Arc<Connection>,
+    verdict: Arc<Verdict>,
+    state: State,
+    leaving: Leaving,
+}
+
+enum State {
+    Handshake(Handshake<Stream, Bytes>),
+    Open(server::Connection<Stream, Bytes>, Option<Pings>),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Leaving {
+    /// New streams are served.
+    No,
+    /// The client is told to open no more; those that it has opened are served.
+    InOrder,
+    /// Nothing is served any more.
+    AtOnce,
+}
+
+impl Serving {
+    /// Serves what the client has asked so far, and nothing that it asks later.
+    fn leave(&mut self) {
+        if self.leaving == Leaving::No {
+            self.leaving = Leaving::InOrder;
+            if let State::Open(open, _) = &mut self.state {
+                open.graceful_shutdown();
+            }
+        }
+    }
+
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+        let State::Open(open, pings) = &mut self.state else { return Poll::Pending };
+        // Each round answers what was read, and sends the answers. The runtime's budget for reads bounds them.
+        loop {
+            if self.leaving == Leaving::AtOnce {
+                return open.poll_closed(cx);
+            }
+            let (round, ended) = accept(open, cx);
+            if let Some(flood) = self.verdict.flood() {
+                self.connection.flooded(flood);
+                self.leaving = Leaving::AtOnce;
+                open.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                continue;
+            }
+            let answers = !round.is_empty();
+            for (request, respond) in round {
+                stream::begin(&self.connection, request, respond, cx);
+            }
+            if let Some(ended) = ended {
+                return Poll::Ready(ended.inspect_err(|error| self.connection.ended_by(error)));
+            }
+            if !answers {
+                break;
+            }
+        }
+        if pings.as_mut().is_some_and(|pings| pings.poll_silence(cx).is_ready()) {
+            tracing::debug!(from = %self.connection.client.from, "no answer to a ping");
+            self.leaving = Leaving::AtOnce;
+            open.abrupt_shutdown(Reason::NO_ERROR);
+            return open.poll_closed(cx);
+        }
+        Poll::Pending
+    }
+}
+
+/// The streams that are there to be answered, and the end of the connection if it came.
+fn accept(
+    open: &mut server::Connection<Stream, Bytes>,
+    cx: &mut Context<'_>,
+) -> (SmallVec<[Accepted; ROUND]>, Option<Result<(), h2::Error>>) {
+    let mut round = SmallVec::new();
+    // Ends: h2 opens no more streams than may be open, and none of these is closed meanwhile.
+    loop {
+        match open.poll_accept(cx) {
+            Poll::Ready(Some(Ok(accepted))) => round.push(accepted),
+            Poll::Ready(Some(Err(error))) => return (round, Some(Err(error))),
+            Poll::Ready(None) => return (round, Some(Ok(()))),
+            Poll::Pending => return (round, None),
+        }
+    }
+}
+
+impl Future for Serving {
+    type Output = Result<(), h2::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        if let State::Handshake(handshake) = &mut this.state {
+            let mut open = ready!(Pin::new(handshake).poll(cx))?;
+            if this.leaving == Leaving::InOrder {
+                open.graceful_shutdown();
+            }
+            let pings = open.ping_pong().map(Pings::new);
+            this.state = State::Open(open, pings);
+        }
+        this.poll_open(cx)
+    }
+}
+
+impl Connection {
+    fn flooded(&self, flood: Flood) {
+        self.front.worker.node.metrics.node.http2_floods.of(flood).inc();
+        tracing::debug!(from = %self.client.from, flood = flood.as_str(), "connection closed");
+    }
+
+    /// Counts what h2 itself found too much of.
+    fn ended_by(&self, error: &h2::Error) {
+        if error.is_library() && error.reason() == Some(Reason::ENHANCE_YOUR_CALM) {
+            self.flooded(Flood::Broken);
+        }
+    }
+}
+
+/// Keep-alive pings: a peer that is gone without a word is noticed.
+struct Pings {
+    pings: PingPong,
+    waiting: bool,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Pings {
+    fn new(pings: PingPong) -> Self {
+        Self { pings, waiting: false, timer: Box::pin(sleep(PING_INTERVAL)) }
+    }
+
+    /// Ready when a ping was not answered in time.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.waiting && self.pings.poll_pong(cx).is_ready() {
+            self.waiting = false;
+        }
+        while self.timer.as_mut().poll(cx).is_ready() {
+            // A ping that cannot be sent belongs to a connection that is ending.
+            if self.waiting || self.pings.send_ping(Ping::opaque()).is_err() {
+                return Poll::Ready(());
+            }
+            self.waiting = self.pings.poll_pong(cx).is_pending();
+            self.timer.set(sleep(PING_INTERVAL));
+        }
+        Poll::Pending
+    }
+}
