@@ -143,7 +143,7 @@ fn accept(
     cx: &mut Context<'_>,
 ) -> (SmallVec<[Accepted; ROUND]>, Option<Result<(), h2::Error>>) {
     let mut round = SmallVec::new();
-    // Ends: h2 opens no more streams than may be open, and none of these is closed meanwhile.
+    // Ends: no more streams are open than may be, and those that the client resets meanwhile are counted.
     loop {
         match open.poll_accept(cx) {
             Poll::Ready(Some(Ok(accepted))) => round.push(accepted),

@@ -122,7 +122,10 @@ impl Future for Sending {
                         }
                     }
                     Err(frame) => match frame.into_trailers() {
-                        Ok(trailers) => return Poll::Ready(this.stream.send_trailers(trailers)),
+                        Ok(trailers) => {
+                            this.stream.reserve_capacity(0);
+                            return Poll::Ready(this.stream.send_trailers(trailers));
+                        }
                         Err(_of_no_known_kind) => {}
                     },
                 },

@@ -9,8 +9,8 @@ use crate::proto::semantics;
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
-use http::header::CONTENT_LENGTH;
-use http::{Request, Response};
+use http::header::{CONTENT_LENGTH, EXPECT};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -33,11 +33,12 @@ pub(super) fn begin(
 async fn run(connection: Arc<Connection>, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
     let (head, stream) = request.into_parts();
     let body = Received::new(&head, stream);
+    let is_head = head.method == Method::HEAD;
     let Some(response) = answer(&connection, Request::from_parts(head, body), &mut respond).await else {
         tracing::debug!(from = %connection.client.from, "stream reset by the client");
         return;
     };
-    if let Err(error) = send(&connection, response, respond).await {
+    if let Err(error) = send(&connection, response, is_head, respond).await {
         tracing::debug!(from = %connection.client.from, %error, "stream ended");
     }
 }
@@ -50,16 +51,28 @@ async fn answer(
     respond: &mut SendResponse<Bytes>,
 ) -> Option<Response<ClientBody>> {
     let interims = Interims::default();
+    let mut expects = expects_continue(&request);
     let mut answer = pin!(connection.answer(request, &interims));
     poll_fn(|cx| {
         let answered = answer.as_mut().poll(cx);
         interims.take().iter().for_each(|interim| tell(respond, interim));
         match answered {
             Poll::Ready(response) => Poll::Ready(Some(response)),
-            Poll::Pending => respond.poll_reset(cx).map(|_reset| None),
+            Poll::Pending => {
+                if std::mem::take(&mut expects) {
+                    tell(respond, &Interim { status: StatusCode::CONTINUE, fields: HeaderMap::new() });
+                }
+                respond.poll_reset(cx).map(|_reset| None)
+            }
         }
     })
     .await
+}
+
+/// Whether the client waits to be told that its body is wanted (RFC 9110 §10.1.1), as it is unless the answer is there at once.
+fn expects_continue(request: &Request<Received>) -> bool {
+    let is_continue = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    !request.body().is_end_stream() && request.headers().get(EXPECT).is_some_and(is_continue)
 }
 
 /// One that cannot be sent belongs to a stream that is ending.
@@ -73,15 +86,17 @@ fn tell(respond: &mut SendResponse<Bytes>, interim: &Interim) {
 async fn send(
     connection: &Connection,
     response: Response<ClientBody>,
+    is_head: bool,
     mut respond: SendResponse<Bytes>,
 ) -> Result<(), h2::Error> {
     let (mut head, body) = response.into_parts();
     let clock = connection.front.worker.node.clock;
     semantics::ensure_date(&mut head.headers, clock.now().wall);
-    let ends = body.is_end_stream();
-    if let Some(length) = body.size_hint().exact().filter(|_| !ends) {
+    let is_empty = body.is_end_stream();
+    if let Some(length) = body.size_hint().exact().filter(|_| !is_empty) {
         head.headers.entry(CONTENT_LENGTH).or_insert_with(|| length.into());
     }
+    let ends = is_empty || is_head;
     let sent = respond.send_response(Response::from_parts(head, ()), ends);
     let stream = sent.inspect_err(|_| respond.send_reset(Reason::INTERNAL_ERROR))?;
     if ends {
