@@ -391,7 +391,7 @@ async fn store(
         personal: asking.reach == Reach::Off || kept.personal || semantics::personal(&asking.request, &facts),
     };
     let facts = ResponseFacts::parse(draft.status, &draft.fields);
-    let (length, first) = (draft.length, kept.held.map_or(0, |held| held.range.start));
+    let first = kept.held.map_or(0, |held| held.range.start);
     worker.node.known.storable(object, vary.clone());
     note_language(&worker.node, asking, &draft, vary.as_ref());
     let filling = worker.node.store.begin(draft.clone());
@@ -407,11 +407,21 @@ async fn store(
         server,
         peer: None,
     });
-    let mut checker = worker.node.mesh.is_some().then(|| Checker::new(length));
-    let mut intake = Intake::begin(leader, arriving, filling).sparing(asking.is_sparing);
+    let intake = Intake::begin(leader, arriving, filling).sparing(asking.is_sparing);
+    take_in(&worker, asking, (intake, leave, first), (body, splice)).await;
+}
+
+/// Moves the body of a response, which begins at place `first` of a representation, into its fill and the store.
+async fn take_in(
+    worker: &Worker,
+    asking: &Asking,
+    (mut intake, leave, first): (Intake, Leave, u64),
+    (body, splice): (Body, Option<Box<Splice>>),
+) {
+    let mut checker = worker.node.mesh.is_some().then(|| Checker::new(intake.arriving.draft.length));
     let fed = match splice {
         None => splice::feed(&mut intake, body, None, (asking, &mut checker)).await,
-        Some(splice) => splice.feed((&worker, asking), &mut intake, body, &mut checker).await,
+        Some(splice) => splice.feed((worker, asking), &mut intake, body, &mut checker).await,
     };
     let end = |()| checker.as_mut().map_or(Ok(()), |checker| intake.end_trusted(checker));
     match fed.and_then(end) {

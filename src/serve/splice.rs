@@ -246,7 +246,7 @@ async fn feed_stored(intake: &mut Intake, hit: &Hit, checker: &mut Option<Checke
         let span = record_span_within(index, length);
         let bytes = match index {
             0 => hit.head.body(),
-            _ => hit.record(index).await.map_err(|_| "stored part is gone")?,
+            _ => hit.record(index).await.map_err(|_gone| "stored part is gone")?,
         };
         if bytes.len() as u64 != span.end - span.start {
             return Err("stored part is damaged");

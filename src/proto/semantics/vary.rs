@@ -120,8 +120,7 @@ impl Language {
             .map(plain)
             .filter(|member| !member.is_empty())
             .collect();
-        let weighted: Option<SmallVec<[(&[u8], u16); 8]>> =
-            plain.iter().map(|member| weight_of(member)).collect();
+        let weighted: Option<Weighted<'_>> = plain.iter().map(|member| weight_of(member)).collect();
         let weighted = weighted?;
         let most = weighted.iter().map(|(_, weight)| *weight).max().filter(|most| *most > 0)?;
         Self::only(weighted.iter().filter(|(_, weight)| *weight == most).map(|(language, _)| *language))
@@ -150,6 +149,8 @@ pub(super) fn names(response: &HeaderMap) -> Option<SmallVec<[HeaderName; 4]>> {
 }
 
 type Value = SmallVec<[u8; 64]>;
+/// Languages with their weights in thousandths.
+type Weighted<'a> = SmallVec<[(&'a [u8], u16); 8]>;
 
 /// The value of `name` by which requests are compared: its lines joined, without space around
 /// commas, and further as the field's own definition allows. `None` if absent, which matches only
@@ -199,7 +200,7 @@ fn plain(member: &[u8]) -> Value {
 /// weights rank them. A value with a malformed weight is compared in the order it is written.
 fn accept_language<'a>(members: impl Iterator<Item = &'a [u8]>) -> Value {
     let plain: SmallVec<[Value; 8]> = members.map(plain).filter(|member| !member.is_empty()).collect();
-    let mut weighted: SmallVec<[(&[u8], u16); 8]> = SmallVec::new();
+    let mut weighted = Weighted::new();
     for member in &plain {
         match weight_of(member) {
             Some(known) => weighted.push(known),
