@@ -149,20 +149,18 @@ pub(crate) fn targeted(bytes: &[u8]) {
     let received = Wall::from_secs(1_000_000_000);
     let fresh = lifetime(&facts, received, &policy);
     assert!(u64::from(fresh.secs) <= policy.lifetime_max.as_secs());
-    let expected =
-        match (facts.directives.governing(), facts.directives.max_age().or(facts.directives.s_maxage())) {
-            (Governing::CdnCacheControl, Some(_)) => Some(LifetimeSource::CdnMaxAge),
-            (Governing::SurrogateControl, Some(_)) => Some(LifetimeSource::SurrogateMaxAge),
-            (Governing::CacheControl, _) => None,
-            _ => {
-                assert_ne!(
-                    fresh.source,
-                    LifetimeSource::Expires,
-                    "a targeted field puts Expires out of force"
-                );
-                None
-            }
-        };
+    let expected = match (
+        facts.directives.governing(),
+        facts.directives.max_age().or_else(|| facts.directives.s_maxage()),
+    ) {
+        (Governing::CdnCacheControl, Some(_)) => Some(LifetimeSource::CdnMaxAge),
+        (Governing::SurrogateControl, Some(_)) => Some(LifetimeSource::SurrogateMaxAge),
+        (Governing::CacheControl, _) => None,
+        _ => {
+            assert_ne!(fresh.source, LifetimeSource::Expires, "a targeted field puts Expires out of force");
+            None
+        }
+    };
     assert!(expected.is_none_or(|expected| fresh.source == expected));
 }
 

@@ -71,7 +71,7 @@ pub(crate) fn dates(bytes: &[u8]) {
 fn forms(at: u64) -> [String; 4] {
     let imf = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(at));
     let (date, month, year, time) = (&imf[5..7], &imf[8..11], &imf[12..16], &imf[17..25]);
-    let spaced = date.strip_prefix('0').map_or(date.to_owned(), |digit| format!(" {digit}"));
+    let spaced = date.strip_prefix('0').map_or_else(|| date.to_owned(), |digit| format!(" {digit}"));
     [
         imf.clone(),
         format!("Sunday, {date}-{month}-{} {time} GMT", &year[2..]),
