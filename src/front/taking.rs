@@ -165,8 +165,7 @@ mod tests {
         let guarded =
             guarded(stream, patience, move |slowness| *told.lock().expect("one task") = Some(slowness));
         let _ = tokio::time::timeout(Duration::from_secs(3600), guarded).await;
-        let seen = *seen.lock().expect("one task");
-        seen
+        *seen.lock().expect("one task")
     }
 
     #[tokio::test(start_paused = true)]
