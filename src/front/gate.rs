@@ -390,7 +390,7 @@ impl Entered {
     ///
     /// # Errors
     /// The limit of that address is reached, with nobody to give way; or this one gave way, by the limit of all.
-    pub(super) fn is_from(self, address: IpAddr, caps: Caps) -> Result<Admitted, Limit> {
+    pub(super) fn of_client(self, address: IpAddr, caps: Caps) -> Result<Admitted, Limit> {
         let gate = Arc::clone(&self.0.gate);
         let network = Network::of(address);
         // As one more, since it leaves its old place only then.

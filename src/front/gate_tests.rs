@@ -21,7 +21,7 @@ fn enter(gate: &Arc<Gate>, address: IpAddr, caps: Caps) -> Result<Admitted, Limi
 
 /// Let in without anybody's loss.
 fn entered(gate: &Arc<Gate>, address: IpAddr, caps: Caps) -> Entered {
-    let admitted = enter(gate, address, caps).ok().expect("a place");
+    let admitted = enter(gate, address, caps).expect("a place");
     assert_eq!(admitted.instead_of, None);
     admitted.entered
 }
@@ -103,7 +103,7 @@ fn who_waits_between_requests_gives_way_before_who_has_sent_none_and_the_longest
         (&heads[1], ShedWhat::Head),
     ] {
         assert!(!is_told(longest));
-        let admitted = enter(&gate, A, caps).ok().expect("a place");
+        let admitted = enter(&gate, A, caps).expect("a place");
         assert_eq!(admitted.instead_of, Some((Limit::Node, what)));
         assert!(is_told(longest), "{what:?}");
         admitted.entered.seat().begins();
@@ -124,7 +124,7 @@ fn an_address_with_its_share_gives_up_one_of_its_own() {
     let others: Vec<_> = (0..6).map(|last| entered(&gate, [10, 0, 0, last].into(), caps)).collect();
     let mine = [busy(&gate, A, caps), busy(&gate, A, caps)];
     mine[1].seat().ends(now(&gate));
-    let third = enter(&gate, A, caps).ok().expect("a place");
+    let third = enter(&gate, A, caps).expect("a place");
     assert_eq!(third.instead_of, Some((Limit::Address, ShedWhat::Idle)));
     assert!(is_told(&mine[1]) && !is_told(&mine[0]) && others.iter().all(|other| !is_told(other)));
     third.entered.seat().begins();
@@ -175,7 +175,7 @@ fn who_was_told_to_go_stays_so_and_a_tunnel_is_never_told() {
     tunnel.seat().is_tunnel();
     tunnel.seat().ends(now(&gate));
     idle.seat().ends(now(&gate));
-    let third = enter(&gate, B, caps).ok().expect("a place");
+    let third = enter(&gate, B, caps).expect("a place");
     idle.seat().begins();
     idle.seat().ends(now(&gate));
     assert!(is_told(&idle) && !is_told(&tunnel));
@@ -193,7 +193,7 @@ fn those_that_were_told_and_do_not_go_are_bounded() {
             others[..caps.total - 1].iter().map(|other| busy(&gate, *other, caps)).collect();
         let mut inside = vec![entered(&gate, A, caps)];
         for _ in 0..LEAVING_MIN {
-            inside.push(enter(&gate, A, caps).ok().expect("a place").entered);
+            inside.push(enter(&gate, A, caps).expect("a place").entered);
         }
         assert_eq!(enter(&gate, A, caps).err(), Some(limit));
         inside.remove(0);
@@ -222,22 +222,22 @@ fn a_connection_that_turns_out_to_be_of_another_address_counts_there() {
     let mut inside = Vec::new();
     for last in 0..3 {
         let entered = entered(&gate, A, proxy);
-        let admitted = entered.is_from([10, 0, 0, last].into(), caps).ok().expect("a place");
+        let admitted = entered.of_client([10, 0, 0, last].into(), caps).expect("a place");
         gate.check();
         assert_eq!((admitted.instead_of, gate.open()), (None, inside.len() + 1));
         inside.push(admitted.entered);
     }
-    let again = entered(&gate, A, proxy).is_from([10, 0, 0, 1].into(), caps).ok().expect("a place");
+    let again = entered(&gate, A, proxy).of_client([10, 0, 0, 1].into(), caps).expect("a place");
     gate.check();
     assert_eq!(again.instead_of, Some((Limit::Address, ShedWhat::Head)));
     assert!(is_told(&inside[1]));
     again.entered.seat().begins();
-    let third = entered(&gate, A, proxy).is_from([10, 0, 0, 1].into(), caps);
+    let third = entered(&gate, A, proxy).of_client([10, 0, 0, 1].into(), caps);
     assert_eq!(third.err(), Some(Limit::Address));
     let shed = entered(&gate, A, proxy);
-    let _others: Vec<_> = (0..3).map(|_| enter(&gate, B, proxy).ok().expect("a place")).collect();
+    let _others: Vec<_> = (0..3).map(|_| enter(&gate, B, proxy).expect("a place")).collect();
     assert!(is_told(&shed));
-    assert_eq!(shed.is_from([10, 0, 0, 9].into(), caps).err(), Some(Limit::Node));
+    assert_eq!(shed.of_client([10, 0, 0, 9].into(), caps).err(), Some(Limit::Node));
     drop((inside, again.entered, _others));
     gate.check();
     assert_eq!((gate.open(), gate.leaving.load(Ordering::Relaxed), gate.listed()), (0, 0, 0));

@@ -33,7 +33,7 @@ pub(super) async fn client(
         Ok(None) => Some((from, entered)),
         Ok(Some(client)) => {
             let caps = front.caps(Some(client.ip()));
-            Some((client, front.admitted(entered.is_from(client.ip(), caps))?))
+            Some((client, front.admitted(entered.of_client(client.ip(), caps))?))
         }
         Err(failure) => {
             front.worker.node.metrics.node.proxy_failures.of(failure).inc();

@@ -262,7 +262,7 @@ async fn a_handshake_that_stalls_gives_way() {
     origin.says("/x", reply(200, &[FRESH], "body"));
     let pair = certificate(folder.path(), "site.test");
     let node = Node::of(&format!(
-        "[node]\nname = \"edge\"\n[listen]\nhttps = [\"127.0.0.1:0\"]\n[limits]\nconnections = 1\n\
+        "[node]\nname = \"edge\"\n[listen]\nhttps = [\"127.0.0.1:0\"]\n[limits]\nconnections = 1\nheader_timeout = \"1h\"\n\
          [[site]]\nhosts = [\"site.test\"]\norigins = [\"http://{}\"]\ntls = {}\n",
         origin.at, pair.toml
     ))
