@@ -5,8 +5,10 @@
 //! to the origin. So who waits for room waits for a bounded time.
 
 use super::SEND_BUFFER;
-use crate::clock::Clock;
+use crate::front::conn::Connection;
+use crate::front::pace::Pace;
 use crate::front::record::ClientBody;
+use crate::telemetry::Slowness;
 use bytes::Bytes;
 use h2::{Reason, SendStream};
 use http_body::Body as HttpBody;
@@ -17,46 +19,43 @@ use std::time::{Duration, Instant};
 use tokio::time::{Sleep, sleep};
 
 /// A body that is being sent. Dropped before its end it resets the stream.
-pub(super) struct Sending {
+pub(super) struct Sending<'a> {
+    connection: &'a Connection,
     stream: SendStream<Bytes>,
     body: ClientBody,
     /// What was taken from the body and is not sent.
     piece: Bytes,
     /// Whether nothing follows `piece`.
     is_last: bool,
-    clock: Clock,
-    /// How long the client may take nothing.
-    idle: Duration,
+    /// How fast the client takes it.
+    pace: Pace,
     /// Since when it takes nothing.
     waiting_since: Option<Instant>,
     /// Made at the first wait: a response that fits into the window arms none.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl Sending {
-    pub(super) const fn new(
-        stream: SendStream<Bytes>,
-        body: ClientBody,
-        clock: Clock,
-        idle: Duration,
-    ) -> Self {
-        let (waiting_since, timer) = (None, None);
-        Self { stream, body, piece: Bytes::new(), is_last: false, clock, idle, waiting_since, timer }
+impl<'a> Sending<'a> {
+    pub(super) fn new(connection: &'a Connection, stream: SendStream<Bytes>, body: ClientBody) -> Self {
+        let pace = Pace::new(connection.limits.response_rate, connection.limits.idle_timeout);
+        let (piece, is_last, waiting_since, timer) = (Bytes::new(), false, None, None);
+        Self { connection, stream, body, piece, is_last, pace, waiting_since, timer }
     }
 
-    /// Sends what is at hand of the body. The last bytes leave this only as the window has room for them, so that
-    /// nobody is thought to have taken a response who has not; those before may wait in h2.
+    /// Sends what is at hand of the body. Bytes leave this only as the window has room for them, so that nobody is thought
+    /// to have taken what he has not.
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
         while !self.piece.is_empty() {
             let wanted = self.piece.len().min(SEND_BUFFER);
-            let room = ready!(self.poll_room(if self.is_last { wanted } else { 1 }, cx))?;
-            let piece = self.piece.split_to(if self.is_last { wanted.min(room) } else { wanted });
+            let room = ready!(self.poll_room(wanted, cx))?;
+            let piece = self.piece.split_to(wanted.min(room));
+            self.pace.moved(piece.len() as u64);
             self.stream.send_data(piece, self.is_last && self.piece.is_empty())?;
         }
         Poll::Ready(Ok(()))
     }
 
-    /// Bytes that may be sent, more than none. Where a client is to take a minimum in a time, this is where it is waited for.
+    /// Bytes that may be sent, more than none.
     fn poll_room(&mut self, wanted: usize, cx: &mut Context<'_>) -> Poll<Result<usize, h2::Error>> {
         // Only now that there is something to send: room that is kept for later is lost to other streams.
         self.stream.reserve_capacity(wanted);
@@ -64,7 +63,9 @@ impl Sending {
             match self.stream.capacity() {
                 0 => {}
                 room => {
-                    self.waiting_since = None;
+                    if let Some(since) = self.waiting_since.take() {
+                        self.pace.waited(self.waited(since));
+                    }
                     return Poll::Ready(Ok(room));
                 }
             }
@@ -74,7 +75,8 @@ impl Sending {
                 // The stream is over.
                 Poll::Ready(None) => return Poll::Ready(Err(Reason::CANCEL.into())),
                 Poll::Pending => {
-                    ready!(self.poll_stall(cx));
+                    let slowness = ready!(self.poll_slow(cx));
+                    self.body.give_up(slowness);
                     self.stream.send_reset(Reason::CANCEL);
                     return Poll::Ready(Err(Reason::CANCEL.into()));
                 }
@@ -82,23 +84,32 @@ impl Sending {
         }
     }
 
-    /// Ready when the client has taken nothing for too long. The timer is not moved with each wait: it is compared with the
-    /// start of the present one when it fires.
-    fn poll_stall(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let since = *self.waiting_since.get_or_insert_with(|| self.clock.mono());
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(self.idle)));
+    fn waited(&self, since: Instant) -> Duration {
+        self.connection.watch.now().saturating_duration_since(since)
+    }
+
+    /// Ready when the client has taken nothing, or too little, for too long. The timer is not moved with each wait: the times
+    /// are compared when it fires.
+    fn poll_slow(&mut self, cx: &mut Context<'_>) -> Poll<Slowness> {
+        let since = *self.waiting_since.get_or_insert_with(|| self.connection.watch.now());
+        let idle = self.connection.limits.idle_timeout;
         loop {
-            ready!(timer.as_mut().poll(cx));
-            let waited = self.clock.mono().saturating_duration_since(since);
-            if waited >= self.idle {
-                return Poll::Ready(());
+            let waited = self.waited(since);
+            if waited >= idle {
+                return Poll::Ready(Slowness::ResponseStalled);
             }
-            timer.set(sleep(self.idle - waited));
+            if self.pace.is_slow_after(waited) {
+                return Poll::Ready(Slowness::ResponseSlow);
+            }
+            let look = (idle - waited).min(self.pace.left_after(waited));
+            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(look)));
+            ready!(timer.as_mut().poll(cx));
+            timer.set(sleep(look));
         }
     }
 }
 
-impl Future for Sending {
+impl Future for Sending<'_> {
     type Output = Result<(), h2::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {

@@ -90,8 +90,7 @@ async fn send(
     mut respond: SendResponse<Bytes>,
 ) -> Result<(), h2::Error> {
     let (mut head, body) = response.into_parts();
-    let clock = connection.front.worker.node.clock;
-    semantics::ensure_date(&mut head.headers, clock.now().wall);
+    semantics::ensure_date(&mut head.headers, connection.front.worker.node.clock.now().wall);
     let is_empty = body.is_end_stream();
     if let Some(length) = body.size_hint().exact().filter(|_| !is_empty) {
         head.headers.entry(CONTENT_LENGTH).or_insert_with(|| length.into());
@@ -102,5 +101,5 @@ async fn send(
     if ends {
         return Ok(());
     }
-    Sending::new(stream, body, clock, connection.limits.idle_timeout).await
+    Sending::new(connection, stream, body).await
 }
