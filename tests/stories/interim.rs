@@ -156,11 +156,9 @@ async fn early_hints_are_told_over_http2() {
     tasks.spawn(async move {
         let _ = connection.await;
     });
-    let ask = async |sender: h2::client::SendRequest<bytes::Bytes>| {
-        let mut sender = sender.ready().await.unwrap();
-        sender.send_request(Request::get("http://site.test/x").body(()).unwrap(), true).unwrap().0
-    };
-    let mut first = ask(sender.clone()).await;
+    let request = || Request::get("http://site.test/x").body(()).unwrap();
+    let mut sender = sender.ready().await.unwrap();
+    let (mut first, _) = sender.send_request(request(), true).unwrap();
     let hints = in_time("hints", poll_fn(|cx| first.poll_informational(cx))).await.unwrap().unwrap();
     assert_eq!(hints.status(), 103);
     assert_eq!(hints.headers().iter().count(), 1, "{hints:?}");
@@ -169,7 +167,8 @@ async fn early_hints_are_told_over_http2() {
     let response = in_time("a response", first).await.unwrap();
     assert_eq!((response.status().as_u16(), response.headers().get("link")), (200, None));
     node.settled().await;
-    let mut second = ask(sender).await;
+    let mut sender = sender.ready().await.unwrap();
+    let (mut second, _) = sender.send_request(request(), true).unwrap();
     let hints = in_time("a hit", poll_fn(|cx| second.poll_informational(cx))).await;
     assert!(hints.is_none(), "a hit has none");
     assert!(
