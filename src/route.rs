@@ -339,6 +339,10 @@ fn request_target(head: &Head<'_>) -> Result<PathAndQuery, Refusal> {
         return if head.method == Method::OPTIONS { Ok(target.clone()) } else { Err(Refusal::BadTarget) };
     }
     path::check(text)?;
+    if text == "/" {
+        // Said anew: to `http` the path `#a` of HTTP/2 is an empty one, which it shows as `/` and sends as nothing.
+        return Ok(PathAndQuery::from_static("/"));
+    }
     if text.starts_with('/') {
         return Ok(target.clone());
     }

@@ -118,6 +118,8 @@ EXEMPT = [
     ("apache", "a host of numbers is an address", refuses(lambda request: re.search(rb"(^|\.)(0x)?[0-9a-f]+\.?(:\d*)?\Z", request.host, re.I))),
     ("nginx", "a field that is no list comes once", refuses(lambda request: any(len(request.values(name)) > 1 for name in NGINX_SINGLE))),
     ("apache", "leading slashes are one", reads_target(lambda target: b"/" + target.lstrip(b"/"))),
+    ("nginx", "targets begin with a slash", refuses(lambda request: request.target == b"*")),
+    ("apache", "it answers OPTIONS * itself", refuses(lambda request: request.target == b"*")),
     ("haproxy", "PRI is of HTTP/2", refuses(lambda request: request.method == b"PRI")),
     ("haproxy", "a WebSocket handshake has a key", refuses(is_websocket_without_key)),
     ("nginx", "a path does not leave the root, and has no %00", refuses(lambda request: leaves_root(request) or has_nul(request))),

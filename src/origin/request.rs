@@ -166,10 +166,19 @@ fn frame(head: &mut request::Parts, length: Option<u64>) {
     head.headers.remove(TRANSFER_ENCODING);
     let expects_body = matches!(head.method, Method::POST | Method::PUT | Method::PATCH);
     match length {
-        None => {} // its sender's Content-Length, else chunks
+        // Its sender's Content-Length if it is one (RFC 9110 §8.6), else chunks.
+        None if states_length(&head.headers) => {}
+        None => drop(head.headers.remove(CONTENT_LENGTH)),
         Some(0) if !expects_body => drop(head.headers.remove(CONTENT_LENGTH)),
         Some(length) => drop(head.headers.insert(CONTENT_LENGTH, length.into())),
     }
+}
+
+/// Whether there is one length in digits. Over HTTP/2, an empty one counts as 0 for `h2`.
+fn states_length(headers: &HeaderMap) -> bool {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let digits = |value: &HeaderValue| !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_digit);
+    lengths.next().is_some_and(digits) && lengths.next().is_none()
 }
 
 /// Makes one field of a cookie that came in crumbs over HTTP/2, as elsewhere there is one (RFC 9113 §8.2.3).
@@ -373,7 +382,11 @@ mod tests {
     use super::*;
 
     fn sent(fields: &[(&str, &str)]) -> Vec<String> {
-        let mut request = Request::new(Body::Empty);
+        sent_with(Body::Empty, fields)
+    }
+
+    fn sent_with(body: Body, fields: &[(&str, &str)]) -> Vec<String> {
+        let mut request = Request::new(body);
         for (name, value) in fields {
             let name = HeaderName::from_lowercase(name.as_bytes()).expect("a name");
             request.headers_mut().append(name, HeaderValue::from_str(value).expect("a value"));
@@ -390,6 +403,27 @@ mod tests {
         let fields = [("cookie", "a=b"), ("x", "1"), ("cookie", "c=d"), ("x", "2"), ("cookie", "e=f")];
         assert_eq!(sent(&fields), ["cookie: a=b; c=d; e=f", "x: 1", "x: 2"]);
         assert_eq!(sent(&[("cookie", "a=b")]), ["cookie: a=b"]);
+    }
+
+    #[test]
+    fn a_body_of_unknown_length_is_not_said_to_have_one_that_is_none() {
+        /// Ends at once, and does not say so before.
+        struct Unknown;
+        impl HttpBody for Unknown {
+            type Data = Bytes;
+            type Error = BodyError;
+            fn poll_frame(
+                self: Pin<&mut Self>,
+                _cx: &mut Context<'_>,
+            ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+                Poll::Ready(None)
+            }
+        }
+        for lengths in [&[""][..], &["+5"], &["5 "], &["five"], &["5", "5"], &["5", ""]] {
+            let fields: Vec<_> = lengths.iter().map(|length| ("content-length", *length)).collect();
+            assert!(sent_with(Body::stream(Unknown), &fields).is_empty(), "{lengths:?}");
+        }
+        assert_eq!(sent_with(Body::stream(Unknown), &[("content-length", "5")]), ["content-length: 5"]);
     }
 
     #[test]

@@ -273,6 +273,8 @@ fn targets_that_are_none_are_refused() {
     shop(&format!("/?{}", "&".repeat(256))).check_refused(Refusal::TooManyParameters);
     shop(&format!("/?{}", "a".repeat(1000))).routed();
     assert_eq!(shop("/?q=100%").routed().target, "/?q=100%");
+    // Of a target that is nothing but a fragment, which clients do not send, nothing is left; the origin is sent a path.
+    assert_eq!(Uri::from(shop("http://shop.example#a").routed().target).path(), "/");
     let asterisk = shop("*").method("OPTIONS").routed();
     assert_eq!((asterisk.target.as_str(), asterisk.pass), ("*", Some(PassReason::Method)));
 }
