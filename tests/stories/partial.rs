@@ -411,7 +411,7 @@ async fn a_small_range_costs_the_origin_little() {
         node.ask("GET", target, &[&range(from, from + 1)]).await.assert_is(206, &body[from..=from]);
         node.settled().await;
         let taken = node.metric("shoal_origin_bytes_total");
-        assert!(taken <= f64::from(asked * 3 << 20), "{taken} bytes");
+        assert!(taken <= f64::from((asked * 3) << 20), "{taken} bytes");
     }
 }
 

@@ -5,7 +5,8 @@
 //! `partial-*`, issues 189 (combining two 206) and 192 (416 of parts) in `partial`.
 
 use crate::common::{Node, Origin, Reply, reply};
-use std::time::{Duration, SystemTime};
+use shoal::clock::Clock;
+use std::time::{Duration, UNIX_EPOCH};
 
 const FRESH: &str = "Cache-Control: max-age=60";
 const STALE: &str = "Cache-Control: max-age=0";
@@ -15,9 +16,8 @@ const LATE: &str = "Sun, 08 Nov 2020 10:00:00 GMT";
 
 /// An HTTP date so many seconds from now.
 fn date(seconds: i64) -> String {
-    let now = SystemTime::now();
-    let by = Duration::from_secs(seconds.unsigned_abs());
-    httpdate::fmt_http_date(if seconds < 0 { now - by } else { now + by })
+    let now = Clock::system().now().wall.as_secs();
+    httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs((now + seconds).unsigned_abs()))
 }
 
 /// Whether a second request is answered from what the first brought. `@n` in a field stands for the date in `n` seconds; what
