@@ -13,7 +13,7 @@ use crate::proto::semantics;
 use crate::proto::verdict::Verdict;
 use crate::route::PassReason;
 use crate::telemetry::InvalidatedBy;
-use http::header::{CONNECTION, EXPECT, TE, UPGRADE};
+use http::header::{CONNECTION, TE, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
@@ -130,9 +130,6 @@ fn upgrade_fields(headers: &mut HeaderMap, protocol: HeaderValue) {
 pub(super) fn origin_head(exchange: &Exchange, method: Method, mut headers: HeaderMap) -> Request<()> {
     let trailers = headers.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
     semantics::strip_hop_by_hop(&mut headers);
-    // The client is told to go on from here, as soon as the origin's connection takes its body. An origin that is not
-    // waited for could only say so to nobody, and some lose count of their answers over it.
-    headers.remove(EXPECT);
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
