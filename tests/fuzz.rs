@@ -36,6 +36,8 @@ mod opinion;
 mod orders;
 #[path = "fuzz/ranges.rs"]
 mod ranges;
+#[path = "fuzz/streams.rs"]
+mod streams;
 #[path = "fuzz/validators.rs"]
 mod validators;
 #[path = "fuzz/wire.rs"]
@@ -57,6 +59,8 @@ macro_rules! targets {
 
 targets! {
     // What clients and origins send.
+    proxy_headers: streams::PROXY_WORDS, none, streams::proxy_headers;
+    framing: streams::FRAMING_WORDS, none, streams::framing;
     cache_control: directives::WORDS, none, directives::cache_control;
     targeted: directives::WORDS, none, directives::targeted;
     dates: validators::DATE_WORDS, none, validators::dates;
