@@ -166,7 +166,7 @@ impl Connection {
 
     fn note(&self, expired: Expired) {
         if let Some(slowness) = expired.slowness() {
-            self.front.worker.node.metrics.node.slow_clients.of(slowness).inc();
+            self.front.worker.node.metrics.node.clients.slow.of(slowness).inc();
         }
         tracing::debug!(from = %self.client.from, ?expired, "connection closed");
     }

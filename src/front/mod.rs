@@ -111,7 +111,7 @@ impl Front {
 
     /// Counts what became of a connection at the gate.
     fn admitted(&self, admitted: Result<Admitted, Limit>) -> Option<Entered> {
-        let shed = &self.worker.node.metrics.node.connections_shed;
+        let shed = &self.worker.node.metrics.node.clients.shed;
         let (limit, what) = match &admitted {
             Ok(Admitted { instead_of: Some(displaced), .. }) => *displaced,
             Ok(Admitted { instead_of: None, .. }) => return Some(admitted.ok()?.entered),

@@ -36,7 +36,7 @@ pub(super) async fn client(
             Some((client, front.admitted(entered.of_client(client.ip(), caps))?))
         }
         Err(failure) => {
-            front.worker.node.metrics.node.proxy_failures.of(failure).inc();
+            front.worker.node.metrics.node.clients.proxy_failures.of(failure).inc();
             tracing::debug!(%from, reason = failure.as_str(), "PROXY header");
             None
         }

@@ -101,7 +101,7 @@ impl Record {
             if let Failure::Upload(fault) = &failure
                 && let Some(slowness) = slowness(*fault)
             {
-                node.metrics.node.slow_clients.of(slowness).inc();
+                node.metrics.node.clients.slow.of(slowness).inc();
             }
             if let Some(refusal) = failure.refusal() {
                 node.metrics.node.requests_refused.inc(refusal);
@@ -129,7 +129,7 @@ impl ClientBody {
     /// Notes that nothing more is sent, since the client took too little.
     pub(super) fn give_up(&mut self, slowness: Slowness) {
         self.given_up = true;
-        self.record.front.worker.node.metrics.node.slow_clients.of(slowness).inc();
+        self.record.front.worker.node.metrics.node.clients.slow.of(slowness).inc();
     }
 }
 

@@ -1,11 +1,12 @@
 //! Replies: conditions, ranges, and the fields that say what became of the request.
 
 use super::body::{FillBody, Parts, Passing, StoredBody};
+use super::failure::Failure;
 use super::fill::{Arriving, Reader};
 use super::{Cached, Exchange, Fetching, Snapshot, lead, tier_name};
-use crate::body::{Body, UploadFault};
+use crate::body::Body;
 use crate::config::model::{OriginServer, Site};
-use crate::origin::{FetchError, Fetched};
+use crate::origin::Fetched;
 use crate::proto::key::ObjectId;
 use crate::proto::plan::{FetchReason, Miss};
 use crate::proto::semantics::{
@@ -27,52 +28,6 @@ use std::sync::Arc;
 
 /// `Cache-Status` (RFC 9211).
 pub const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
-
-/// Why there is no response to give. The front turns it into one.
-#[derive(Clone, Debug)]
-pub enum Failure {
-    /// A rule or limit refused the request.
-    Refused(Refusal),
-    /// The client wants a stored response only, and none can be used.
-    OnlyIfCached,
-    /// The origin gave none.
-    Origin(Arc<FetchError>),
-    /// The request body did not arrive as it must.
-    Upload(UploadFault),
-    /// The task that fetched for this request ended before its time.
-    Abandoned,
-}
-
-impl Failure {
-    /// The names of all that may refuse a request: refusals, faults of uploads, and the client's own wish.
-    pub const REFUSALS: [&'static str; Refusal::ALL.len() + UploadFault::ALL.len() + 1] = {
-        let mut names = ["only_if_cached"; Refusal::ALL.len() + UploadFault::ALL.len() + 1];
-        let mut index = 0;
-        while index < Refusal::ALL.len() {
-            names[index] = Refusal::ALL[index].as_str();
-            index += 1;
-        }
-        while index < Refusal::ALL.len() + UploadFault::ALL.len() {
-            names[index] = UploadFault::ALL[index - Refusal::ALL.len()].as_str();
-            index += 1;
-        }
-        names
-    };
-
-    /// Which of [`REFUSALS`](Self::REFUSALS) it is; `None` if the request was not refused but failed.
-    pub const fn refusal(&self) -> Option<usize> {
-        match self {
-            Self::Refused(refusal) => Some(*refusal as usize),
-            Self::Upload(fault) => match fault.index() {
-                Some(index) => Some(Refusal::ALL.len() + index),
-                // Counted when it was found, since that may be after the answer.
-                None => None,
-            },
-            Self::OnlyIfCached => Some(Self::REFUSALS.len() - 1),
-            Self::Origin(_) | Self::Abandoned => None,
-        }
-    }
-}
 
 /// What one request came to.
 pub struct Answer {

@@ -1,7 +1,7 @@
 //! What a request does to get what is not stored, or not fresh: it joins the fill of its variant or begins one, or sends
 //! the client's own request.
 
-use super::deliver::Failure;
+use super::failure::Failure;
 use super::fill::{Arriving, Joined, Outcome, Reader, Under};
 use super::head::Told;
 use super::lead::{self, Reach};

@@ -1,7 +1,7 @@
 //! The leader of a fill: whether it seeks its version among peers (`seek`), and asking the origin: one
 //! request, its classification, and the way of the body.
 
-use super::deliver::Failure;
+use super::failure::Failure;
 use super::fill::{Arriving, Leader, Under};
 use super::intake::Intake;
 use super::leave::Leave;

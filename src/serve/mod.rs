@@ -11,6 +11,7 @@ mod asking;
 mod body;
 mod deliver;
 mod explain;
+mod failure;
 mod fetching;
 mod fill;
 mod fleet;
@@ -31,7 +32,8 @@ mod supply;
 #[cfg(test)]
 mod tests;
 
-pub use deliver::{Answer, CACHE_STATUS, Failure, Notes};
+pub use deliver::{Answer, CACHE_STATUS, Notes};
+pub use failure::Failure;
 pub use fill::FillTable;
 pub use known::Known;
 pub use orders::{By, Done, NotDone, Order, Orders, WAIT_DEFAULT, WAIT_MAX, Way};

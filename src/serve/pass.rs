@@ -1,7 +1,8 @@
 //! Requests in which the cache has no part: forwarded as they are, streamed both ways. Unsafe methods
 //! that succeed invalidate what is stored (RFC 9111 §4.4); upgrades become tunnels.
 
-use super::deliver::{Answer, Failure, Notes, mark, pass_through, passed_status};
+use super::deliver::{Answer, Notes, mark, pass_through, passed_status};
+use super::failure::Failure;
 use super::post::Posted;
 use super::{Exchange, Node, groups};
 use crate::body::{Body, Interims, UploadFault, UploadState};

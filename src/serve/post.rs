@@ -4,7 +4,8 @@
 //! becomes a version of its target, unless another unsafe request overtook it.
 
 use super::body::FillBody;
-use super::deliver::{Failure, mark, passed_status};
+use super::deliver::{mark, passed_status};
+use super::failure::Failure;
 use super::fill::{Leader, Outcome, Reader};
 use super::lead::{self, Asking, Reach};
 use super::{Exchange, pass};

@@ -1,9 +1,7 @@
 //! All metrics of a node, as handles that are resolved once.
 
-use super::labels::{
-    HandshakeFailure, HttpVersion, ListenerKind, Outcome, PerLabel, ProxyFailure, Shed, ShedWhat, Slowness,
-    StatusClass,
-};
+use super::clients::ClientMetrics;
+use super::labels::{HandshakeFailure, HttpVersion, ListenerKind, Outcome, PerLabel, StatusClass};
 use super::links::LinkMetrics;
 use super::mesh::MeshMetrics;
 use super::process::ProcessMetrics;
@@ -12,7 +10,6 @@ use super::registry::{Families, Family, Registry, Samples};
 use super::supply::SupplyMetrics;
 use super::swarm::{TakerMetrics, TakingFamilies, TakingMetrics};
 use crate::clock::Clock;
-use crate::proto::flood::Flood;
 use crate::proto::verdict::{Source, Verdict};
 use parking_lot::Mutex;
 use prometheus::{Histogram, IntCounter, IntGauge};
@@ -151,14 +148,8 @@ pub struct NodeMetrics {
     pub connections_serving: PerLabel<HttpVersion, IntGauge>,
     /// Client connections accepted.
     pub connections_accepted: IntCounter,
-    /// Client connections closed because a limit was reached.
-    pub connections_shed: PerLabel<Shed, PerLabel<ShedWhat, IntCounter>>,
-    /// Clients given up because they were too slow.
-    pub slow_clients: PerLabel<Slowness, IntCounter>,
-    /// Connections closed because of what a proxy told of the client's address, or did not.
-    pub proxy_failures: PerLabel<ProxyFailure, IntCounter>,
-    /// HTTP/2 connections closed for what there was too much of.
-    pub http2_floods: PerLabel<Flood, IntCounter>,
+    /// Clients that were given up.
+    pub clients: ClientMetrics,
     /// Errors of accept calls.
     pub accept_errors: IntCounter,
     /// TLS handshakes that failed.
@@ -198,26 +189,6 @@ impl NodeMetrics {
             "Client connections open whose HTTP version is known.",
             ["version"],
         );
-        let shed = registry.counters(
-            "shoal_connections_shed_total",
-            "Client connections closed because a limit was reached: the new one, or one that waited and gave way to it.",
-            ["limit", "what"],
-        );
-        let slow = registry.counters(
-            "shoal_slow_clients_total",
-            "Clients whose request or connection was given up because they were too slow.",
-            ["reason"],
-        );
-        let proxies = registry.counters(
-            "shoal_proxy_header_failures_total",
-            "Client connections closed because their PROXY header was missing, wrong or not to be believed.",
-            ["reason"],
-        );
-        let floods = registry.counters(
-            "shoal_http2_floods_total",
-            "HTTP/2 connections closed because the client sent too many frames of a kind.",
-            ["kind"],
-        );
         let handshakes = registry.counters(
             "shoal_tls_handshake_failures_total",
             "TLS handshakes that failed.",
@@ -239,10 +210,7 @@ impl NodeMetrics {
             connections_open: PerLabel::new(|label| open.child([label])),
             connections_serving: PerLabel::new(|label| serving.child([label])),
             connections_accepted: counter("shoal_connections_accepted_total", "Client connections accepted."),
-            connections_shed: PerLabel::new(|limit| PerLabel::new(|what| shed.child([limit, what]))),
-            slow_clients: PerLabel::new(|label| slow.child([label])),
-            proxy_failures: PerLabel::new(|label| proxies.child([label])),
-            http2_floods: PerLabel::new(|label| floods.child([label])),
+            clients: ClientMetrics::new(registry),
             accept_errors: counter("shoal_accept_errors_total", "Errors of accept calls."),
             tls_handshake_failures: PerLabel::new(|label| handshakes.child([label])),
             certificate_reloads: PerLabel::new(|label| certificates.child([label])),

@@ -7,6 +7,7 @@
 //! State: [`Metrics`] owns all series; [`AccessLog`] owns the lines not yet written and its writer.
 
 pub mod access;
+mod clients;
 mod figures;
 mod labels;
 mod links;
@@ -21,6 +22,7 @@ mod supply;
 mod swarm;
 
 pub use access::{AccessLog, AccessRecord};
+pub use clients::ClientMetrics;
 pub use labels::{
     AskRefusal, Given, HandshakeFailure, HttpVersion, Label, ListenerKind, LookupAnswer, Outcome, PeerAnswer,
     PeerRefusal, PerLabel, ProxyFailure, Shed, ShedWhat, Slowness, StatusClass, StreamRefusal,

@@ -173,7 +173,7 @@ impl Future for Serving {
 
 impl Connection {
     fn flooded(&self, flood: Flood) {
-        self.front.worker.node.metrics.node.http2_floods.of(flood).inc();
+        self.front.worker.node.metrics.node.clients.floods.of(flood).inc();
         tracing::debug!(from = %self.client.from, flood = flood.as_str(), "connection closed");
     }
 

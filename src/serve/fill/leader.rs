@@ -5,7 +5,7 @@ use crate::body::{INTERIMS_MAX, Interim};
 use crate::origin::Fetched;
 use crate::proto::object::PurgePosition;
 use crate::proto::purge::Judgement;
-use crate::serve::deliver::Failure;
+use crate::serve::failure::Failure;
 use crate::store::Hit;
 use bytes::Bytes;
 use http::StatusCode;

@@ -27,7 +27,7 @@ pub(super) use follower::{Followed, Follower};
 pub(super) use leader::{Leader, Pace};
 pub(super) use reader::{Outcome, Piece, Reader};
 
-use super::deliver::Failure;
+use super::failure::Failure;
 use crate::body::Interim;
 use crate::origin::Fetched;
 use crate::proto::key::{self, CacheKey, ObjectId, VariantId};

@@ -3,7 +3,7 @@
 use super::{Arriving, Fill, Phase, READERS_MAX, Slot, State, Under, WINDOW_BYTES};
 use crate::body::Interims;
 use crate::origin::Fetched;
-use crate::serve::deliver::Failure;
+use crate::serve::failure::Failure;
 use crate::store::Hit;
 use bytes::Bytes;
 use smallvec::SmallVec;

@@ -7,7 +7,7 @@ use crate::proto::object::layout::{CHUNK_SIZE, record_at, record_span};
 use crate::proto::semantics;
 use crate::proto::swarm::Token;
 use crate::proto::wire::{self, code, reply};
-use crate::serve::deliver::Failure;
+use crate::serve::failure::Failure;
 use crate::serve::fill::{Arriving, Outcome, Piece, Reader, Under};
 use crate::telemetry::Given;
 use bytes::Bytes;
