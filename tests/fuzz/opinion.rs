@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use shoal::proto::key::ObjectId;
 use shoal::proto::semantics::{
-    CachePolicy, RequestFacts, ResponseFacts, Reuse, SetCookie, Stored, Vary, corrected_initial_age,
+    CachePolicy, Errors, RequestFacts, ResponseFacts, Reuse, SetCookie, Stored, Vary, corrected_initial_age,
     current_age, lifetime, make_conditional, merge_304, reuse, storable, storable_fields, strip_hop_by_hop,
     validates,
 };
@@ -117,6 +117,7 @@ fn policy() -> CachePolicy {
         heuristic_max: Duration::from_secs(u64::from(u32::MAX)),
         lifetime_max: Duration::from_secs(u64::from(u32::MAX)),
         stale_if_error: Duration::ZERO,
+        errors: Errors::Rfc,
         ..CachePolicy::default()
     }
 }
