@@ -61,6 +61,7 @@ async fn a_crowd_at_all_edges_costs_the_origin_one_fetch() {
 #[tokio::test]
 async fn a_crowd_of_many_edges_is_served_by_a_tree() {
     const EDGES: usize = 9;
+    const HOME: &str = "shoal_swarm_origin_fetches_total{site=\"s\",ground=\"home\"}";
     let fleet = Fleet::of_edges(EDGES).await;
     let (body, barrier) = (content(2_500_000), Barrier::closed());
     let (sent, held) = (reply(200, &[FRESH], &body), barrier.clone());
@@ -84,7 +85,10 @@ async fn a_crowd_of_many_edges_is_served_by_a_tree() {
     for client in &mut clients {
         assert_same(&client.read_exactly(body.len() - 90_000).await, &body[90_000..]);
     }
-    assert_eq!(fleet.origin.count("/crowd"), 1);
+    // On a machine that is busy a superpeer may be silent for longer than a search waits; the home edge fetches then.
+    let home: f64 = fleet.edges().map(|node| node.metric(HOME)).sum();
+    assert!(home <= 1.0, "the home edge fetches once for all");
+    assert_eq!(fleet.origin.count("/crowd"), 1 + home as usize);
     let relayed =
         |node: &Node| node.metric("shoal_peer_given_bytes_total{kind=\"relayed\"}") / body.len() as f64;
     let given: Vec<_> = fleet.edges().map(relayed).collect();
