@@ -11,7 +11,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 /// Why a body ended early. The response in progress is cut; nothing of it is kept.
@@ -120,7 +120,7 @@ pub struct UploadState(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
-    fault: AtomicU8,
+    fault: Mutex<Option<UploadFault>>,
     answered: AtomicBool,
     received: AtomicU64,
 }
@@ -139,9 +139,6 @@ pub enum UploadFault {
     /// Its framing has no single meaning.
     Ambiguous(Fault),
 }
-
-/// Codes of [`UploadFault::Ambiguous`] begin here; 0 is no fault.
-const AMBIGUOUS: u8 = UploadFault::ALL.len() as u8 + 1;
 
 impl UploadFault {
     /// All faults but those of the framing, which are refusals by name.
@@ -180,26 +177,12 @@ impl UploadFault {
         }
         Self::Broken
     }
-
-    fn code(self) -> u8 {
-        match self {
-            Self::Ambiguous(fault) => AMBIGUOUS + fault as u8,
-            fault => fault.index().map_or(0, |index| index as u8 + 1),
-        }
-    }
-
-    fn of_code(code: u8) -> Option<Self> {
-        match code.checked_sub(AMBIGUOUS) {
-            Some(fault) => Fault::ALL.get(usize::from(fault)).copied().map(Self::Ambiguous),
-            None => Self::ALL.get(usize::from(code.checked_sub(1)?)).copied(),
-        }
-    }
 }
 
 impl UploadState {
     /// The client's fault, if there was one.
     pub fn fault(&self) -> Option<UploadFault> {
-        UploadFault::of_code(self.0.fault.load(Ordering::Relaxed))
+        *self.0.fault.lock()
     }
 
     /// Body bytes received.
@@ -219,7 +202,7 @@ impl UploadState {
 
     /// Notes the client's fault.
     pub fn failed(&self, fault: UploadFault) {
-        self.0.fault.store(fault.code(), Ordering::Relaxed);
+        *self.0.fault.lock() = Some(fault);
     }
 
     /// Notes received bytes.

@@ -9,6 +9,7 @@ use super::{Front, h1, h2, proxied};
 use crate::body::{Body, BodyError, Interims};
 use crate::config::model::Limits;
 use crate::net::Stream;
+use crate::proto::flood::PREFACE;
 use crate::serve::Client;
 use crate::telemetry::{self, HandshakeFailure, HttpVersion, ListenerKind, enter};
 use bytes::Bytes;
@@ -23,8 +24,6 @@ use std::sync::{Arc, OnceLock};
 use tokio::io::AsyncReadExt;
 use tokio_rustls::TlsAcceptor;
 
-/// What a client sends first that speaks HTTP/2 (RFC 9113 §3.4).
-const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// TLS: bytes that are encrypted ahead of the socket; larger is cheaper in bulk.
 const TLS_BUFFER: usize = 256 << 10;
 

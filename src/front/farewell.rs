@@ -4,11 +4,12 @@
 //! (RFC 9112 §9.6). So the way out is closed first, and for a while what still comes is read and dropped.
 
 use super::conn::{Connection, Io};
+use super::interim::write_head;
 use super::record::{ClientBody, Record};
 use crate::body::{Body, UploadState};
 use crate::proto::semantics;
 use crate::serve::{Answer, Refusal};
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use futures_util::FutureExt;
 use http::header::{CONTENT_LENGTH, HOST, HeaderValue};
 use http::{Method, Request, Response, Uri};
@@ -173,17 +174,8 @@ fn asked(seen: &[u8]) -> Request<Body> {
 
 /// A response as HTTP/1.1 writes it.
 fn written(response: &Response<ClientBody>, body: &[u8]) -> Bytes {
-    let status = response.status();
-    let mut words = format!("HTTP/1.1 {} {}\r\n", status.as_u16(), status.canonical_reason().unwrap_or(""));
-    for (name, value) in response.headers() {
-        words.push_str(name.as_str());
-        words.push_str(": ");
-        // All of them are our own, of plain characters.
-        words.push_str(value.to_str().unwrap_or_default());
-        words.push_str("\r\n");
-    }
-    words.push_str("\r\n");
-    let mut bytes = words.into_bytes();
-    bytes.extend_from_slice(body);
-    Bytes::from(bytes)
+    let mut words = BytesMut::new();
+    write_head(&mut words, response.status(), response.headers());
+    words.extend_from_slice(body);
+    words.freeze()
 }

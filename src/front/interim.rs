@@ -10,7 +10,7 @@ use super::conn::Connection;
 use super::record::ClientBody;
 use crate::body::{Interim, Interims};
 use bytes::{Buf, BytesMut};
-use http::{Request, Response, Version};
+use http::{HeaderMap, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use parking_lot::Mutex;
 use std::future::poll_fn;
@@ -39,18 +39,7 @@ struct Heads {
 impl Outbox {
     fn put(&self, interim: &Interim) {
         let mut heads = self.heads.lock();
-        let bytes = &mut heads.bytes;
-        bytes.extend_from_slice(b"HTTP/1.1 ");
-        bytes.extend_from_slice(interim.status.as_str().as_bytes());
-        bytes.extend_from_slice(b" ");
-        bytes.extend_from_slice(interim.status.canonical_reason().unwrap_or_default().as_bytes());
-        for (name, value) in &interim.fields {
-            bytes.extend_from_slice(b"\r\n");
-            bytes.extend_from_slice(name.as_str().as_bytes());
-            bytes.extend_from_slice(b": ");
-            bytes.extend_from_slice(value.as_bytes());
-        }
-        bytes.extend_from_slice(b"\r\n\r\n");
+        write_head(&mut heads.bytes, interim.status, &interim.fields);
         self.waits.store(true, Ordering::Release);
     }
 
@@ -86,6 +75,21 @@ impl Outbox {
     }
 }
 
+/// Writes the head of a response (RFC 9112 §4).
+pub(super) fn write_head(to: &mut BytesMut, status: StatusCode, fields: &HeaderMap) {
+    to.extend_from_slice(b"HTTP/1.1 ");
+    to.extend_from_slice(status.as_str().as_bytes());
+    to.extend_from_slice(b" ");
+    to.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    for (name, value) in fields {
+        to.extend_from_slice(b"\r\n");
+        to.extend_from_slice(name.as_str().as_bytes());
+        to.extend_from_slice(b": ");
+        to.extend_from_slice(value.as_bytes());
+    }
+    to.extend_from_slice(b"\r\n\r\n");
+}
+
 /// Answers a request, and sends what comes before the response.
 pub(super) async fn answer(connection: Arc<Connection>, request: Request<Incoming>) -> Response<ClientBody> {
     let interims = if request.version() < Version::HTTP_11 { Interims::deaf() } else { Interims::default() };
@@ -110,8 +114,8 @@ pub(super) async fn answer(connection: Arc<Connection>, request: Request<Incomin
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::HeaderValue;
     use http::header::LINK;
-    use http::{HeaderMap, HeaderValue, StatusCode};
     use std::task::Waker;
     use tokio::io::AsyncReadExt;
 

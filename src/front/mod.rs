@@ -112,13 +112,18 @@ impl Front {
     /// Counts what became of a connection at the gate.
     fn admitted(&self, admitted: Result<Admitted, Limit>) -> Option<Entered> {
         let shed = &self.worker.node.metrics.node.clients.shed;
-        let (limit, what) = match &admitted {
-            Ok(Admitted { instead_of: Some(displaced), .. }) => *displaced,
-            Ok(Admitted { instead_of: None, .. }) => return Some(admitted.ok()?.entered),
-            Err(limit) => (*limit, ShedWhat::New),
-        };
-        shed.of(limit).of(what).inc();
-        Some(admitted.ok()?.entered)
+        match admitted {
+            Ok(Admitted { entered, instead_of }) => {
+                if let Some((limit, what)) = instead_of {
+                    shed.of(limit).of(what).inc();
+                }
+                Some(entered)
+            }
+            Err(limit) => {
+                shed.of(limit).of(ShedWhat::New).inc();
+                None
+            }
+        }
     }
 }
 

@@ -113,7 +113,7 @@ impl Record {
         }
         let (status, at) = (response.status(), node.clock.mono());
         self.answered = Some(Answered { verdict, metrics, notes, detail, status, at });
-        response.map(|body| ClientBody { body, record: self, given_up: false })
+        response.map(|body| ClientBody { body, record: self })
     }
 }
 
@@ -121,14 +121,14 @@ impl Record {
 pub(super) struct ClientBody {
     body: Body,
     record: Record,
-    /// Whether the client was given up, since it took too little.
-    given_up: bool,
 }
 
 impl ClientBody {
     /// Notes that nothing more is sent, since the client took too little.
     pub(super) fn give_up(&mut self, slowness: Slowness) {
-        self.given_up = true;
+        if self.record.termination == Termination::ClientGone {
+            self.record.termination = Termination::ClientTimeout;
+        }
         self.record.front.worker.node.metrics.node.clients.slow.of(slowness).inc();
     }
 }
@@ -143,11 +143,9 @@ impl HttpBody for ClientBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
-        let length =
-            frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map_or(0, Bytes::len) as u64;
         match &frame {
-            Some(Ok(_)) => {
-                this.record.bytes_out += length;
+            Some(Ok(frame)) => {
+                this.record.bytes_out += frame.data_ref().map_or(0, Bytes::len) as u64;
                 if this.body.is_end_stream() {
                     this.record.termination = Termination::Complete;
                 }
@@ -169,10 +167,7 @@ impl HttpBody for ClientBody {
 
 impl Drop for ClientBody {
     fn drop(&mut self) {
-        if self.record.termination != Termination::ClientGone {
-            return;
-        }
-        if self.given_up || self.record.watch.is_too_slow() {
+        if self.record.termination == Termination::ClientGone && self.record.watch.is_too_slow() {
             self.record.termination = Termination::ClientTimeout;
         }
     }

@@ -422,7 +422,8 @@ impl<S: AsyncWrite + Unpin, P: Unpin> AsyncWrite for Watched<S, P> {
     }
 }
 
-const fn written(polled: &Poll<io::Result<usize>>) -> usize {
+/// Bytes that a write wrote.
+pub(super) const fn written(polled: &Poll<io::Result<usize>>) -> usize {
     if let Poll::Ready(Ok(bytes)) = polled { *bytes } else { 0 }
 }
 

@@ -8,7 +8,7 @@ use super::error::FetchError;
 use super::interim::listen;
 use crate::body::{Body, BodyError};
 use crate::config::model::OriginServer;
-use crate::proto::semantics::MethodClass;
+use crate::proto::semantics::{self, MethodClass};
 use bytes::Bytes;
 use http::header::{
     CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE,
@@ -59,7 +59,7 @@ impl Outbound {
         join_crumbs(&mut head.headers);
         drop_odd_names(&mut head.headers);
         frame(&mut head, body.size_hint().exact());
-        let expects = expects_continue(&head);
+        let expects = semantics::expects_continue(&head.headers);
         // Safe methods are (RFC 9110 §9.2.2), also those of other documents, such as QUERY (RFC 10008).
         let is_safe = MethodClass::of(&head.method) == MethodClass::OtherSafe;
         let idempotent = head.method.is_idempotent() || is_safe;
@@ -199,11 +199,6 @@ fn drop_odd_names(headers: &mut HeaderMap) {
     while let Some(name) = headers.keys().find(is_odd).cloned() {
         headers.remove(name);
     }
-}
-
-/// Whether the client sends its body only when it is told to, or has waited long enough.
-fn expects_continue(head: &request::Parts) -> bool {
-    head.headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 fn default_host(server: &OriginServer) -> HeaderValue {

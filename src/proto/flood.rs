@@ -14,7 +14,7 @@ use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 /// What a client sends first (RFC 9113 §3.4); no frame.
-const PREFACE_LENGTH: usize = 24;
+pub const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const HEAD_LENGTH: usize = 9;
 
 const DATA: u8 = 0;
@@ -122,7 +122,7 @@ pub struct Meter {
 impl Default for Meter {
     fn default() -> Self {
         let taken = [Bucket::default(); Flood::ALL.len()];
-        let inbound = Heads { skip: PREFACE_LENGTH, ..Heads::default() };
+        let inbound = Heads { skip: PREFACE.len(), ..Heads::default() };
         Self { inbound, taken, block: None, due: 0 }
     }
 }
@@ -240,7 +240,7 @@ mod tests {
     /// A meter whose client has sent its preface.
     fn meter(at: Instant) -> Meter {
         let mut meter = Meter::default();
-        meter.received(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", || at).unwrap();
+        meter.received(PREFACE, || at).unwrap();
         meter
     }
 
@@ -310,7 +310,7 @@ mod tests {
     #[test]
     fn a_head_is_open_until_it_ends() {
         let (at, mut meter) = (begin(), Meter::default());
-        meter.received(&[0; PREFACE_LENGTH], || at).unwrap();
+        meter.received(&[0; PREFACE.len()], || at).unwrap();
         meter.received(&frame(HEADERS, 0, b"head"), || at).unwrap();
         assert!(meter.is_in_head());
         meter.received(&frame(CONTINUATION, END_HEADERS, b""), || at).unwrap();

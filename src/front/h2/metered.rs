@@ -1,29 +1,15 @@
 //! The stream below h2: what passes it is counted, and nothing more is read once there is too much of it.
 
-use crate::front::watch::Watch;
+use crate::front::watch::{Watch, written};
 use crate::proto::flood::{Flood, Meter};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// What the meter found; told to the connection, which h2 does not let reach its stream.
-#[derive(Default)]
-pub(super) struct Verdict(AtomicU8);
-
-impl Verdict {
-    /// What there was too much of, if there was.
-    pub(super) fn flood(&self) -> Option<Flood> {
-        let found = self.0.load(Ordering::Relaxed).checked_sub(1)?;
-        Flood::ALL.get(usize::from(found)).copied()
-    }
-
-    fn is(&self, flood: Flood) {
-        self.0.store(flood as u8 + 1, Ordering::Relaxed);
-    }
-}
+/// What the meter found too much of; told to the connection, which h2 does not let reach its stream.
+pub(super) type Verdict = OnceLock<Flood>;
 
 /// A stream whose frames are counted. The task that reads it is the one that looks at the verdict.
 pub(super) struct Metered<S> {
@@ -54,13 +40,14 @@ impl<S> Metered<S> {
 impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.verdict.flood().is_some() {
+        if this.verdict.get().is_some() {
             return Poll::Pending;
         }
         let before = buf.filled().len();
         let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
         if let Err(flood) = this.read(&buf.filled()[before..]) {
-            this.verdict.is(flood);
+            // Nothing is read after the first.
+            let _ = this.verdict.set(flood);
             buf.set_filled(before);
             return Poll::Pending;
         }
@@ -72,9 +59,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.stream).poll_write(cx, buf);
-        if let Poll::Ready(Ok(written)) = polled {
-            this.meter.sent(written);
-        }
+        this.meter.sent(written(&polled));
         polled
     }
 
@@ -85,9 +70,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
-        if let Poll::Ready(Ok(written)) = polled {
-            this.meter.sent(written);
-        }
+        this.meter.sent(written(&polled));
         polled
     }
 

@@ -110,7 +110,7 @@ impl Serving {
                 return open.poll_closed(cx);
             }
             let (round, ended) = accept(open, cx);
-            if let Some(flood) = self.verdict.flood() {
+            if let Some(flood) = self.verdict.get().copied() {
                 self.connection.flooded(flood);
                 self.leaving = Leaving::AtOnce;
                 open.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);

@@ -9,8 +9,8 @@ use crate::proto::semantics;
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
-use http::header::{CONTENT_LENGTH, EXPECT};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -69,10 +69,9 @@ async fn answer(
     .await
 }
 
-/// Whether the client waits to be told that its body is wanted (RFC 9110 §10.1.1), as it is unless the answer is there at once.
+/// Whether the client waits to be told that its body is wanted, as it is unless the answer is there at once.
 fn expects_continue(request: &Request<Received>) -> bool {
-    let is_continue = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
-    !request.body().is_end_stream() && request.headers().get(EXPECT).is_some_and(is_continue)
+    !request.body().is_end_stream() && semantics::expects_continue(request.headers())
 }
 
 /// One that cannot be sent belongs to a stream that is ending.

@@ -43,22 +43,3 @@ pub enum Fault {
     #[error("malformed trailers")]
     Trailer,
 }
-
-impl Fault {
-    /// All faults.
-    pub const ALL: [Self; 13] = [
-        Self::RequestLine,
-        Self::Version,
-        Self::Method,
-        Self::TargetTooLong,
-        Self::FieldsTooLarge,
-        Self::LineEnd,
-        Self::Fold,
-        Self::ContentLength,
-        Self::TransferEncoding,
-        Self::TwoFramings,
-        Self::Expectation,
-        Self::Chunk,
-        Self::Trailer,
-    ];
-}

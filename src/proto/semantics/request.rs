@@ -113,6 +113,11 @@ impl RequestFacts {
     }
 }
 
+/// Whether a client sends its body only when it is told to, or has waited long enough (RFC 9110 §10.1.1).
+pub fn expects_continue(request: &HeaderMap) -> bool {
+    request.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
