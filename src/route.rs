@@ -15,7 +15,7 @@ mod path;
 mod refusal;
 mod select;
 
-use crate::config::model::{Config, Rule, Site};
+use crate::config::model::{Config, Rule, Site, is_trusted};
 use crate::proto::authority::Authority;
 use crate::proto::key::{CacheKey, KeyParts, ObjectId, Scheme};
 use crate::proto::semantics::CachePolicy;
@@ -277,7 +277,7 @@ impl Router {
     }
 
     fn trusts(&self, address: IpAddr) -> bool {
-        forward::is_trusted(&self.trusted, address)
+        is_trusted(&self.trusted, address)
     }
 
     fn check_size(&self, head: &Head<'_>) -> Result<(), Refusal> {

@@ -38,11 +38,16 @@ pub struct Config {
 }
 
 impl Config {
-    /// Whether `address` is in a network that is believed. An IPv4 address is one however it is written.
+    /// Whether `address` is in a network that is believed.
     pub fn trusts(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        self.trusted.iter().any(|network| network.contains(&address))
+        is_trusted(&self.trusted, address)
     }
+}
+
+/// Whether `address` is in one of the networks. An IPv4 address is one however it is written.
+pub fn is_trusted(trusted: &[IpNet], address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    trusted.iter().any(|network| network.contains(&address))
 }
 
 /// Identity of the node.

@@ -3,6 +3,7 @@
 
 use super::forwarded::{self, Element};
 use super::{CDN_LOOP, Routed, Router};
+use crate::config::model::is_trusted;
 use crate::proto::key::Scheme;
 use bytes::Bytes;
 use http::header::{Entry, FORWARDED, HOST, VIA};
@@ -167,12 +168,6 @@ impl Me {
     }
 }
 
-/// Whether `address` is in one of the networks. An IPv4 address is one however it is written.
-pub(super) fn is_trusted(trusted: &[IpNet], address: IpAddr) -> bool {
-    let address = address.to_canonical();
-    trusted.iter().any(|network| network.contains(&address))
-}
-
 /// The client's address as trusted peers tell it, in `X-Forwarded-For` if that is there, else in `Forwarded`: from the
 /// right, the first that is not trusted itself. What cannot be read, or is no address, ends the search, since everything
 /// left of it may be the client's invention.
@@ -209,14 +204,7 @@ pub(super) fn stated_scheme(headers: &HeaderMap) -> Option<Scheme> {
             members(headers, &FORWARDED).next_back().filter(|_| !headers.contains_key(X_FORWARDED_FOR));
         return last.and_then(forwarded::element).and_then(|Element { scheme, .. }| scheme);
     };
-    let stated = last.as_bytes().rsplit(|byte| *byte == b',').next()?.trim_ascii();
-    if stated.eq_ignore_ascii_case(b"https") {
-        Some(Scheme::Https)
-    } else if stated.eq_ignore_ascii_case(b"http") {
-        Some(Scheme::Http)
-    } else {
-        None
-    }
+    forwarded::scheme(last.as_bytes().rsplit(|byte| *byte == b',').next()?.trim_ascii())
 }
 
 /// Whether `Via` or `CDN-Loop` names `node`.

@@ -123,7 +123,8 @@ fn is_port(text: &str) -> bool {
     }
 }
 
-fn scheme(value: &[u8]) -> Option<Scheme> {
+/// `http` or `https`, in any case.
+pub(super) fn scheme(value: &[u8]) -> Option<Scheme> {
     if value.eq_ignore_ascii_case(b"https") {
         Some(Scheme::Https)
     } else if value.eq_ignore_ascii_case(b"http") {

@@ -357,7 +357,7 @@ async fn store(
     (fetched, (reason, vary)): (Fetched, Storable),
     splice: Option<Box<Splice>>,
 ) {
-    let (head, body) = fetched.response.into_parts();
+    let (mut head, body) = fetched.response.into_parts();
     let facts = ResponseFacts::parse(head.status, &head.headers);
     let object = asking.object;
     let selecting = vary.as_ref().map(|vary| vary.selecting(&asking.selecting)).unwrap_or_default();
@@ -369,9 +369,8 @@ async fn store(
     if !asking.policy.expose_tags {
         semantics::strip_tags(&mut withheld);
     }
-    let mut fields = head.headers.clone();
-    semantics::ensure_date(&mut fields, fetched.received);
-    let fields = semantics::storable_fields(&fields);
+    semantics::ensure_date(&mut head.headers, fetched.received);
+    let fields = semantics::storable_fields(&head.headers);
     let kept = Stored::of(&head, fields, body.size_hint().exact(), splice.as_deref());
     let nonce = worker.nonce();
     let pin = semantics::strong_etag(&kept.fields).map_or(VersionPin::Nonce(nonce), VersionPin::StrongEtag);

@@ -62,7 +62,6 @@ use crate::telemetry::{Metrics, SiteMetrics};
 use arc_swap::ArcSwap;
 use fill::{Arriving, Reader, WINDOW_BYTES};
 use hashbrown::HashMap;
-use http::header::RANGE;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version};
 use intake::RANGE_EXTRA_MAX;
 use std::net::SocketAddr;
@@ -312,13 +311,13 @@ impl Cached {
 
     fn facts(&self) -> plan::Facts {
         let request = self.exchange.facts;
+        // Of interest to a fetch alone, so a hit does not pay for reading them.
+        let ranged = request.has_range && self.must_fetch();
         plan::Facts {
             request,
             head: self.method == Method::HEAD,
-            far_range: request.has_range
-                && !asks_for_several(&self.headers)
-                && semantics::range_is_far(&self.headers, self.near_max()),
-            one_range: request.has_range && Wanted::of(&self.headers) != Wanted::Whole,
+            far_range: ranged && semantics::range_is_far(&self.headers, self.near_max()),
+            one_range: ranged && Wanted::of(&self.headers) != Wanted::Whole,
             uncacheable: self.is_uncacheable(),
             shareable: !self.is_no_store()
                 && (!(request.has_authorization || request.has_cookie)
@@ -435,12 +434,6 @@ impl Cached {
 /// Whether a stored part is of use to a fetch of more: it is fresh, or the origin can be asked whether it still is what it has.
 fn may_complete(hit: &Hit, reuse: Reuse) -> bool {
     hit.head.facts.etag() == EtagKind::Strong || matches!(reuse, Reuse::Fresh { .. })
-}
-
-/// Whether a `Range` has more than one range. They are never asked of an origin, which might send each byte
-/// as often as it is named ("RangeAmp").
-fn asks_for_several(fields: &HeaderMap) -> bool {
-    fields.get(RANGE).is_some_and(|ranges| ranges.as_bytes().contains(&b','))
 }
 
 impl From<MissReason> for Miss {

@@ -22,7 +22,7 @@ use crate::proto::object::layout::{record_count, record_span_within};
 use crate::proto::plan::FetchReason;
 use crate::proto::relay::Checker;
 use crate::proto::seek::Ground;
-use crate::proto::semantics::{self, Completion, ContentRange, EtagKind, Held, Place, Wanted};
+use crate::proto::semantics::{self, Completion, ContentRange, EtagKind, Held, Place, Span, Wanted};
 use crate::proto::time::Wall;
 use crate::store::Hit;
 use crate::telemetry::SiteMetrics;
@@ -193,7 +193,7 @@ impl Splice {
         asking.metrics.origin_fetches.inc(FetchReason::Complete as usize);
         asking.metrics.taking.origin_fetches.of(Ground::Off).inc();
         let wanted = (then.start, Some(then.end));
-        let rest = range(worker, &asking.site, &intake.arriving.clone(), wanted).await;
+        let rest = range(worker, &asking.site, &intake.arriving, wanted).await;
         feed(intake, rest.ok_or(UPSTREAM)?, Some(then.end - then.start), (asking, checker)).await
     }
 }
@@ -264,8 +264,7 @@ pub(super) async fn break_off(node: &Node, asking: &Asking, intake: Intake, firs
     if !is_more || ![UPSTREAM, ABANDONED].contains(&why) {
         return intake.broken(why);
     }
-    let draft = intake.arriving.draft.clone();
-    let cut = cut(&draft, first..first + intake.received());
+    let cut = cut(&intake.arriving.draft, first..first + intake.received());
     intake.cut(node, cut, why).await;
 }
 
@@ -312,8 +311,7 @@ pub(super) async fn range(
     let host = site.origin.host.as_deref().unwrap_or(parts.host);
     let headers = request.headers_mut();
     headers.insert(http::header::HOST, HeaderValue::from_str(host).ok()?);
-    let last = end.map(|end| (end - 1).to_string()).unwrap_or_default();
-    headers.insert(RANGE, HeaderValue::from_str(&format!("bytes={start}-{last}")).ok()?);
+    headers.insert(RANGE, Wanted::Span(Span { first: start, end }).to_value()?);
     headers.insert(IF_RANGE, HeaderValue::from_bytes(&etag).ok()?);
     for selecting in &arriving.draft.selecting {
         if let Some(value) = &selecting.value {

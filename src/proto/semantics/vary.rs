@@ -5,7 +5,7 @@ use super::directives::members;
 use crate::proto::key::{self, ObjectId, VariantId};
 use crate::proto::object::{Selecting, SelectingValue};
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
@@ -68,8 +68,11 @@ impl VaryList {
 
     /// The variant of `object` that `request` selects.
     pub fn variant(&self, object: ObjectId, request: &HeaderMap) -> VariantId {
-        let values: SmallVec<[Option<Value>; 4]> =
-            self.0.iter().map(|name| normalised(name, request)).collect();
+        self.variant_by(object, |name| normalised(name, request))
+    }
+
+    fn variant_by(&self, object: ObjectId, value: impl Fn(&HeaderName) -> Option<Value>) -> VariantId {
+        let values: SmallVec<[Option<Value>; 4]> = self.0.iter().map(value).collect();
         let selecting = self.0.iter().zip(&values).map(|(name, value)| (name.as_str(), value.as_deref()));
         key::variant(object, selecting)
     }
@@ -85,11 +88,12 @@ impl VaryList {
         language: &Language,
     ) -> Option<VariantId> {
         self.0.contains(&header::ACCEPT_LANGUAGE).then_some(())?;
-        let mut request = request.clone();
         // No language begins so.
-        let value = [&b"="[..], &language.0].concat();
-        request.insert(header::ACCEPT_LANGUAGE, HeaderValue::from_bytes(&value).ok()?);
-        Some(self.variant(object, &request))
+        let marked = || std::iter::once(b'=').chain(language.0.iter().copied()).collect();
+        Some(self.variant_by(object, |name| match *name {
+            header::ACCEPT_LANGUAGE => Some(marked()),
+            _ => normalised(name, request),
+        }))
     }
 }
 
