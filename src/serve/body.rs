@@ -6,7 +6,7 @@
 
 use super::Worker;
 use super::fill::{Arriving, Piece, Reader};
-use super::splice;
+use super::rest;
 use crate::body::{Body, BodyError};
 use crate::config::model::Site;
 use crate::proto::object::layout::{CHUNK_SIZE, record_at, record_span};
@@ -223,7 +223,7 @@ impl FillBody {
         let (worker, site, metrics) =
             (Arc::clone(&self.worker), Arc::clone(&self.site), Arc::clone(&self.metrics));
         let (arriving, cursor) = (Arc::clone(&self.arriving), self.cursor);
-        Box::pin(async move { splice::range_from(&worker, (&site, &metrics), &arriving, cursor).await })
+        Box::pin(async move { rest::behind(&worker, (&site, &metrics), &arriving, cursor).await })
     }
 
     /// The next bytes, not yet cut to the range; `None` is the end of the body.

@@ -26,6 +26,7 @@ mod orders;
 mod pass;
 mod post;
 mod purge;
+mod rest;
 mod seek;
 mod splice;
 mod supply;

@@ -9,12 +9,10 @@
 //!                               206 or 416 that does not fit       ──   asked again without a part
 //! ```
 
-use super::fill::Arriving;
 use super::intake::{ABANDONED, Broken, Intake, LENGTH};
 use super::lead::{self, Asking, Storable};
-use super::{Node, Worker};
+use super::{Node, Worker, rest};
 use crate::body::Body;
-use crate::config::model::Site;
 use crate::origin::Fetched;
 use crate::proto::key::{self, VersionId};
 use crate::proto::object::HeadDraft;
@@ -22,10 +20,9 @@ use crate::proto::object::layout::{record_count, record_span_within};
 use crate::proto::plan::FetchReason;
 use crate::proto::relay::Checker;
 use crate::proto::seek::Ground;
-use crate::proto::semantics::{self, Completion, ContentRange, EtagKind, Held, Place, Span, Wanted};
+use crate::proto::semantics::{self, Completion, EtagKind, Held, Place, Wanted};
 use crate::proto::time::Wall;
 use crate::store::Hit;
-use crate::telemetry::SiteMetrics;
 use futures_util::FutureExt;
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, IF_RANGE, RANGE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Version, response};
@@ -192,8 +189,7 @@ impl Splice {
         let Some(then) = completion.then else { return Ok(()) };
         asking.metrics.origin_fetches.inc(FetchReason::Complete as usize);
         asking.metrics.taking.origin_fetches.of(Ground::Off).inc();
-        let wanted = (then.start, Some(then.end));
-        let rest = range(worker, &asking.site, &intake.arriving, wanted).await;
+        let rest = rest::range(worker, &asking.site, &intake.arriving, (then.start, then.end)).await;
         feed(intake, rest.ok_or(UPSTREAM)?, Some(then.end - then.start), (asking, checker)).await
     }
 }
@@ -268,61 +264,21 @@ pub(super) async fn break_off(node: &Node, asking: &Asking, intake: Intake, firs
     intake.cut(node, cut, why).await;
 }
 
+/// What a part that is arriving holds.
+pub(super) fn held(part: &HeadDraft) -> Option<Held> {
+    Held::of(part.status, &part.fields, part.length).filter(|held| held.is_exact)
+}
+
 /// Status and fields of the first bytes of a version. `None` if nothing could be put together with them.
 fn cut(draft: &HeadDraft, range: Range<u64>) -> Option<(StatusCode, HeaderMap)> {
     semantics::strong_etag(&draft.fields)?;
     let complete = match draft.status {
         StatusCode::OK => draft.length,
-        StatusCode::PARTIAL_CONTENT => {
-            Held::of(draft.status, &draft.fields, draft.length).filter(|held| held.is_exact)?.complete
-        }
+        StatusCode::PARTIAL_CONTENT => held(draft)?.complete,
         _ => return None,
     };
     let mut fields = draft.fields.clone();
     let held = Held { range, complete, is_exact: true };
     let status = describe(&held, &mut fields);
     Some((status, fields)).filter(|(status, _)| *status == StatusCode::PARTIAL_CONTENT)
-}
-
-/// The rest of an arriving version from `offset` on, for a reader that fell behind.
-pub(super) async fn range_from(
-    worker: &Worker,
-    (site, metrics): (&Site, &SiteMetrics),
-    arriving: &Arriving,
-    offset: u64,
-) -> Option<Body> {
-    metrics.origin_fetches.inc(FetchReason::Laggard as usize);
-    metrics.taking.origin_fetches.of(Ground::Off).inc();
-    range(worker, site, arriving, (offset, None)).await
-}
-
-/// Bytes of an arriving version from `start` to before `end`, or to its end, asked of the server that it comes
-/// from, if that is known. `None` if the version has no strong validator, or is not what the server has any
-/// more: bytes of two versions are never spliced (RFC 9110 §13.1.5).
-pub(super) async fn range(
-    worker: &Worker,
-    site: &Site,
-    arriving: &Arriving,
-    (start, end): (u64, Option<u64>),
-) -> Option<Body> {
-    let etag = semantics::strong_etag(&arriving.draft.fields)?.to_vec();
-    let parts = key::decode(arriving.draft.key.as_bytes())?;
-    let mut request = Request::get(parts.path).body(Body::Empty).ok()?;
-    let host = site.origin.host.as_deref().unwrap_or(parts.host);
-    let headers = request.headers_mut();
-    headers.insert(http::header::HOST, HeaderValue::from_str(host).ok()?);
-    headers.insert(RANGE, Wanted::Span(Span { first: start, end }).to_value()?);
-    headers.insert(IF_RANGE, HeaderValue::from_bytes(&etag).ok()?);
-    for selecting in &arriving.draft.selecting {
-        if let Some(value) = &selecting.value {
-            headers.insert(selecting.name.clone(), HeaderValue::from_maybe_shared(value.clone()).ok()?);
-        }
-    }
-    let fetched = worker.origins.fetch(&site.origin, request, arriving.server.as_ref()).await.ok()?;
-    let headers = fetched.response.headers();
-    let range = headers.get(CONTENT_RANGE).and_then(semantics::parse_content_range);
-    let starts = matches!(range, Some(ContentRange::Satisfied { range, .. }) if range.start == start);
-    let same = semantics::strong_etag(headers) == Some(&etag[..]);
-    (fetched.response.status() == StatusCode::PARTIAL_CONTENT && starts && same)
-        .then(|| fetched.response.into_body())
 }

@@ -1,21 +1,23 @@
 //! Bodies larger than windows and tiers, and readers slower than origins.
 
 use crate::common::origin::{chunk, head};
-use crate::common::{Node, Origin, assert_same, content, reply};
+use crate::common::{Barrier, Node, Origin, assert_same, content, reply};
+use std::sync::Arc;
 
 const FRESH: &str = "Cache-Control: max-age=60";
+const TAG: &str = "ETag: \"one\"";
 
 /// An origin with one large body, by ranges where asked for.
 async fn with_large_body(body: &[u8]) -> Origin {
     let origin = Origin::start().await;
-    let body = std::sync::Arc::new(body.to_vec());
+    let body = Arc::new(body.to_vec());
     origin.script("/x", move |mut exchange| {
-        let body = std::sync::Arc::clone(&body);
+        let body = Arc::clone(&body);
         async move {
             let range = exchange.asked.field("range").and_then(|range| range.strip_prefix("bytes="));
             let from = range.and_then(|range| range.trim_end_matches('-').parse::<usize>().ok());
             let length = format!("Content-Length: {}", body.len() - from.unwrap_or(0));
-            let mut fields = vec![FRESH, "ETag: \"one\"", &*length];
+            let mut fields = vec![FRESH, TAG, &*length];
             let place =
                 format!("Content-Range: bytes {}-{}/{}", from.unwrap_or(0), body.len() - 1, body.len());
             if from.is_some() {
@@ -48,20 +50,100 @@ async fn a_slow_reader_gets_the_right_bytes_and_slows_nobody() {
     assert_eq!(origin.count("/x"), 1);
 }
 
+/// What comes to a client that takes nothing until another one has all of `body`, which no tier can hold. The origin gives
+/// `rest(from)` to whoever asks for the rest from there on.
+async fn sent_to_a_slow_reader(
+    asks: &[&str],
+    (head, body): (Vec<u8>, &[u8]),
+    rest: impl Fn(usize) -> Vec<u8> + Send + Sync + 'static,
+) -> Vec<u8> {
+    let origin = Origin::start().await;
+    let (all, begin) = (Arc::new((head, body.to_vec(), rest)), Barrier::closed());
+    let gate = begin.clone();
+    origin.script("/x", move |mut exchange| {
+        let (all, gate) = (Arc::clone(&all), gate.clone());
+        async move {
+            let (head, body, rest) = &*all;
+            if exchange.asked.field("if-range").is_some_and(|tag| tag == "\"one\"") {
+                let from = exchange.asked.field("range").and_then(|range| range.strip_prefix("bytes="));
+                let from = from.and_then(|from| from.strip_suffix('-')).expect("the rest is asked for");
+                exchange.send(rest(from.parse().unwrap())).await;
+            } else {
+                exchange.send(head).await;
+                gate.pass().await;
+                exchange.send(body).await;
+            }
+            exchange
+        }
+    });
+    let node = Node::with(&origin, "[cache]\nmemory = \"3MB\"").await;
+    let mut slow = node.begin("GET", "/x", asks).await;
+    slow.head().await.unwrap();
+    let mut fast = node.begin("GET", "/x", asks).await;
+    fast.head().await.unwrap();
+    begin.open();
+    assert_same(&fast.read_exactly(body.len()).await, body);
+    let sent = slow.read_some(body.len()).await;
+    assert_eq!(origin.count("/x"), 2);
+    assert_eq!(node.metric("shoal_origin_fetches_total{site=\"default\",reason=\"laggard\"}"), 1.0);
+    sent
+}
+
+fn length(body: &[u8]) -> String {
+    format!("Content-Length: {}", body.len())
+}
+
 #[tokio::test]
 async fn a_slow_reader_of_what_cannot_be_stored_gets_the_rest_by_range() {
     let body = content(32 << 20);
-    let origin = with_large_body(&body).await;
-    let node = Node::with(&origin, "[cache]\nmemory = \"3MB\"").await;
-    let mut slow = node.begin("GET", "/x", &[]).await;
-    slow.head().await.unwrap();
-    assert_same(&slow.read_exactly(1000).await, &body[..1000]);
-    node.get("/x").await.assert_is(200, &body);
-    assert_same(&slow.read_exactly(body.len() - 1000).await, &body[1000..]);
-    let asked = origin.asked("/x");
-    let rest = asked.last().unwrap();
-    assert_eq!((asked.len(), rest.field("if-range")), (2, Some("\"one\"")));
-    assert!(rest.field("range").is_some_and(|range| range.ends_with('-')));
+    let again = body.clone();
+    let answer = (head(200, &[FRESH, TAG, &length(&body)]), &body[..]);
+    let sent = sent_to_a_slow_reader(&[], answer, move |from| {
+        let place = format!("Content-Range: bytes {from}-{}/{}", again.len() - 1, again.len());
+        reply(206, &[FRESH, TAG, &place], &again[from..])
+    });
+    assert_same(&sent.await, &body);
+}
+
+#[tokio::test]
+async fn a_slow_reader_of_a_part_gets_the_rest_from_its_place_in_the_whole() {
+    const FROM: usize = 8 << 20;
+    let whole = content(40 << 20);
+    let part = &whole[FROM..];
+    let place = format!("Content-Range: bytes {FROM}-{}/{}", whole.len() - 1, whole.len());
+    for knows_ranges in [true, false] {
+        let again = whole.clone();
+        let answer = (head(206, &[FRESH, TAG, &length(part), &place]), part);
+        let range = format!("Range: bytes={FROM}-");
+        let asks = [&*range];
+        let sent = sent_to_a_slow_reader(&asks, answer, move |from| {
+            let place = format!("Content-Range: bytes {from}-{}/{}", again.len() - 1, again.len());
+            match knows_ranges {
+                true => reply(206, &[FRESH, TAG, &place], &again[from..]),
+                false => reply(200, &[FRESH, TAG], &again),
+            }
+        });
+        assert_same(&sent.await, part);
+    }
+}
+
+#[tokio::test]
+async fn a_slow_reader_is_not_cut_if_the_origin_knows_no_ranges_but_gets_no_byte_of_another_version() {
+    let body = content(32 << 20);
+    let other: Vec<_> = body.iter().rev().copied().collect();
+    for (case, whole, again) in [
+        ("the same", true, reply(200, &[FRESH, TAG], &body)),
+        ("another version", false, reply(200, &[FRESH, "ETag: \"two\""], &other)),
+        ("no validator any more", false, reply(200, &[FRESH], &other)),
+        ("a weak validator", false, reply(200, &[FRESH, "ETag: W/\"one\""], &other)),
+        ("another length", false, reply(200, &[FRESH, TAG], [&body[..], b"more"].concat())),
+        ("an error", false, reply(503, &[TAG], &other)),
+    ] {
+        let answer = (head(200, &[FRESH, TAG, &length(&body)]), &body[..]);
+        let sent = sent_to_a_slow_reader(&[], answer, move |_from| again.clone()).await;
+        assert!(body.starts_with(&sent), "{case}: wrong bytes");
+        assert_eq!(sent.len() == body.len(), whole, "{case}: {} bytes", sent.len());
+    }
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 use super::super::fill::{Arriving, Leader};
 use super::super::intake::{Broken, Intake};
 use super::super::leave::Leave;
-use super::super::splice;
+use super::super::rest;
 use super::gather::{Gathered, gather};
 use super::swarm::{Listener, Swarm};
 use super::{Found, Given, Left, Seeker, Trouble};
@@ -232,8 +232,9 @@ impl<S: Swarm> Taking<S> {
         metrics.origin_fetches.inc(FetchReason::Resume as usize);
         metrics.taking.origin_fetches.of(ground).inc();
         let (worker, site) = (&self.seeker.worker, &self.seeker.asking.site);
-        let rest = (self.checker.checked(), None);
-        let mut body = splice::range(worker, site, &self.intake.arriving, rest).await.ok_or(NO_SOURCE)?;
+        let from = self.checker.checked();
+        let rest = rest::of(worker, (site, &metrics), &self.intake.arriving, from).await;
+        let mut body = rest.ok_or(NO_SOURCE)?;
         let mut proof = self.checker.proof();
         loop {
             let frame = match body.frame().now_or_never() {

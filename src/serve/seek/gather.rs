@@ -3,7 +3,7 @@
 
 use super::super::fill::Arriving;
 use super::super::intake::Broken;
-use super::super::{Worker, splice};
+use super::super::{Worker, rest};
 use super::Trouble;
 use super::follow::Taking;
 use super::swarm::{Frames, Listener, Swarm};
@@ -424,7 +424,7 @@ async fn from_origin(
 ) -> Option<Vec<Bytes>> {
     metrics.origin_fetches.inc(FetchReason::Resume as usize);
     metrics.taking.origin_fetches.of(Ground::PeersFailed).inc();
-    let mut body = splice::range(worker, site, arriving, (span.start, Some(span.end))).await?;
+    let mut body = rest::range(worker, site, arriving, (span.start, span.end)).await?;
     let (mut parts, mut received) = (Vec::new(), 0);
     while let Some(frame) = body.frame().await {
         let Ok(bytes) = frame.ok()?.into_data() else { continue };

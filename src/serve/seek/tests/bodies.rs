@@ -4,8 +4,9 @@ use super::*;
 
 const CHUNK: usize = CHUNK_SIZE as usize;
 
-/// An origin that answers every request with the range of `body` that is asked for, under the tag `"1"`.
-async fn origin(body: Bytes) -> String {
+/// An origin that answers every request with the range of `body` that is asked for, or with all of it if it does not know
+/// ranges, under the tag `"1"`.
+async fn origin(body: Bytes, knows_ranges: bool) -> String {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = listener.local_addr().unwrap().to_string();
@@ -21,15 +22,15 @@ async fn origin(body: Bytes) -> String {
             let (start, end) = range.split_once("\r\n").unwrap().0.split_once('-').unwrap();
             let start: usize = start.parse().unwrap();
             let end = end.parse().map_or(body.len(), |end: usize| end + 1);
+            let (status, sent) = if knows_ranges { (206, &body[start..end]) } else { (200, &body[..]) };
+            let place = format!("content-range: bytes {start}-{}/{}\r\n", end - 1, body.len());
+            let place = if knows_ranges { &place } else { "" };
+            let length = sent.len();
             let head = format!(
-                "HTTP/1.1 206 Partial Content\r\netag: \"1\"\r\ncontent-length: {}\r\n\
-                 content-range: bytes {start}-{}/{}\r\nconnection: close\r\n\r\n",
-                end - start,
-                end - 1,
-                body.len()
+                "HTTP/1.1 {status} Status\r\netag: \"1\"\r\n{place}content-length: {length}\r\nconnection: close\r\n\r\n"
             );
             stream.write_all(head.as_bytes()).await.unwrap();
-            let _ = stream.write_all(&body[start..end]).await;
+            let _ = stream.write_all(sent).await;
         }
     });
     at
@@ -156,10 +157,11 @@ async fn a_chunk_of_two_sources_that_is_wrong_breaks_the_fill_and_nobody_is_blam
 
 #[tokio::test]
 async fn the_origin_gives_the_rest_and_proves_what_the_lost_peer_had_sent() {
-    for at in [1000, CHUNK, CHUNK + 70_000] {
+    let ends = [1000, CHUNK, CHUNK + 70_000];
+    for (at, knows_ranges) in ends.into_iter().flat_map(|at| [(at, true), (at, false)]) {
         let whole = body(2 * CHUNK + 9);
-        let rig = Rig::before(&origin(whole.clone()).await).await;
-        let version = rig.version(whole);
+        let rig = Rig::before(&origin(whole.clone(), knows_ranges).await).await;
+        let version = rig.version(whole.clone());
         rig.fake.answers([follow(1), Answer::Alone(Duration::ZERO)]);
         let own = version.clone();
         rig.fake.peer(1, move |read| Ok(cut(own.says(read), at, Say::Error(AskError::Upstream))));
@@ -167,20 +169,25 @@ async fn the_origin_gives_the_rest_and_proves_what_the_lost_peer_had_sent() {
         assert!(rig.stored().is_some());
         assert_eq!(rig.grounds("alone"), 1.0);
         assert_eq!(rig.metric(r#"shoal_origin_fetches_total{site="shop",reason="resume"}"#), 1.0);
+        let left = whole.len() - if knows_ranges { (at - 1) / CHUNK * CHUNK } else { 0 };
+        assert_eq!(rig.metric(r#"shoal_origin_bytes_total{site="shop"}"#), left as f64);
     }
 }
 
 #[tokio::test]
 async fn bytes_that_the_origin_does_not_confirm_never_come_to_an_end() {
-    let whole = body(2 * CHUNK);
-    let rig = Rig::before(&origin(whole.clone()).await).await;
-    let version = rig.version(whole);
-    let mut bad = version.body.to_vec();
-    bad[5] ^= 1;
-    rig.fake.answers([follow(1), Answer::Alone(Duration::ZERO)]);
-    rig.fake.peer(1, move |read| Ok(cut(version.says_of(&bad, read), 1000, Say::Error(AskError::Upstream))));
-    rig.fill().await.is_broken();
-    assert!(rig.stored().is_none());
+    for knows_ranges in [true, false] {
+        let whole = body(2 * CHUNK);
+        let rig = Rig::before(&origin(whole.clone(), knows_ranges).await).await;
+        let version = rig.version(whole);
+        let mut bad = version.body.to_vec();
+        bad[5] ^= 1;
+        rig.fake.answers([follow(1), Answer::Alone(Duration::ZERO)]);
+        let says = move |read: &_| Ok(cut(version.says_of(&bad, read), 1000, Say::Error(AskError::Upstream)));
+        rig.fake.peer(1, says);
+        rig.fill().await.is_broken();
+        assert!(rig.stored().is_none());
+    }
 }
 
 #[tokio::test(start_paused = true)]
