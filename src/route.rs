@@ -18,7 +18,7 @@ mod select;
 use crate::config::model::{Config, Rule, Site, is_trusted};
 use crate::proto::authority::Authority;
 use crate::proto::key::{CacheKey, KeyParts, ObjectId, Scheme};
-use crate::proto::semantics::CachePolicy;
+use crate::proto::semantics::{self, CachePolicy};
 use hashbrown::HashMap;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::uri::PathAndQuery;
@@ -118,6 +118,8 @@ pub enum PassReason {
     BodyOnGet,
     /// A rule matches the path as written but not as an origin may read it, or the reverse.
     AmbiguousPath,
+    /// An OPTIONS that may be forwarded no further, and is answered here (RFC 9110 §7.6.2).
+    LastHop,
 }
 
 impl PassReason {
@@ -129,6 +131,7 @@ impl PassReason {
             Self::Upgrade => "upgrade",
             Self::BodyOnGet => "body_on_get",
             Self::AmbiguousPath => "ambiguous_path",
+            Self::LastHop => "last_hop",
         }
     }
 }
@@ -355,7 +358,9 @@ fn request_target(head: &Head<'_>) -> Result<PathAndQuery, Refusal> {
 
 fn pass_reason(head: &Head<'_>, by_rule: bool, ambiguous: bool) -> Option<PassReason> {
     // What leaves the cache out for every method comes first: the answer to a POST may be stored.
-    if wants_upgrade(head) {
+    if semantics::hops_left(head.method, head.headers) == Some(0) {
+        Some(PassReason::LastHop)
+    } else if wants_upgrade(head) {
         Some(PassReason::Upgrade)
     } else if by_rule {
         Some(PassReason::Rule)

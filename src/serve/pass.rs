@@ -10,11 +10,11 @@ use crate::origin::{FetchError, Fetched};
 use crate::proto::key::{CacheKey, KeyParts, ObjectId};
 use crate::proto::plan::FetchReason;
 use crate::proto::seek::Ground;
-use crate::proto::semantics;
+use crate::proto::semantics::{self, CacheStatus};
 use crate::proto::verdict::Verdict;
 use crate::route::PassReason;
 use crate::telemetry::InvalidatedBy;
-use http::header::{CONNECTION, TE, UPGRADE};
+use http::header::{CONNECTION, MAX_FORWARDS, TE, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
@@ -34,8 +34,14 @@ pub(super) async fn forward(
     reason: PassReason,
     interims: &Interims,
 ) -> Answer {
+    if reason == PassReason::LastHop {
+        return at_last_hop(exchange);
+    }
     let upgrade = (reason == PassReason::Upgrade).then(|| hyper::upgrade::on(&mut request));
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
+    if let Some(hops) = semantics::hops_left(&head.method, &head.headers) {
+        head.headers.insert(MAX_FORWARDS, HeaderValue::from(hops.saturating_sub(1)));
+    }
     let upload = head.extensions.get::<UploadState>().cloned().unwrap_or_default();
     if let Some(fault) = upload.fault() {
         return refused_upload(exchange, fault);
@@ -86,6 +92,16 @@ fn failed(exchange: Exchange, error: FetchError, fault: Option<UploadFault>, not
     exchange.metrics.origin_failures.inc(error.kind() as usize);
     let failure = Failure::Origin(error.into());
     Answer { outcome: Err(failure), verdict: Verdict::Error, metrics: Some(exchange.metrics), notes }
+}
+
+/// The answer to a request that goes no further (RFC 9110 §7.6.2), from a node that knows nothing of the resource.
+fn at_last_hop(exchange: Exchange) -> Answer {
+    let mut notes = Notes::of(&exchange);
+    notes.pass = Some(PassReason::LastHop);
+    let mut response = Response::new(Body::Empty);
+    let status = CacheStatus::own(&exchange.snapshot.config.node.name).detail(PassReason::LastHop.as_str());
+    mark(&exchange.snapshot, response.headers_mut(), status.to_value());
+    Answer { outcome: Ok(response), verdict: Verdict::Pass, metrics: Some(exchange.metrics), notes }
 }
 
 fn refused_upload(exchange: Exchange, fault: UploadFault) -> Answer {

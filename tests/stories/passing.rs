@@ -554,3 +554,29 @@ async fn the_origin_is_told_about_the_client_and_not_by_it() {
         assert_eq!(asked.field(gone), None, "{gone}");
     }
 }
+
+#[tokio::test]
+async fn an_options_with_hops_left_goes_on_with_one_less_and_one_without_is_answered_here() {
+    let origin = Origin::start().await;
+    origin.otherwise(|mut exchange| async move {
+        let hops = exchange.asked.field("max-forwards").unwrap_or("none").to_owned();
+        exchange.send(reply(200, &[], hops)).await;
+        exchange
+    });
+    let node = Node::before(&origin).await;
+    for (target, hops, seen) in
+        [("/x", "3", "2"), ("*", "1", "0"), ("/x", "soon", "soon"), ("/x", "3, 4", "3, 4")]
+    {
+        node.ask("OPTIONS", target, &[&format!("Max-Forwards: {hops}")]).await.assert_is(200, seen);
+    }
+    for target in ["/x", "*"] {
+        let own = node.ask("OPTIONS", target, &["Max-Forwards: 0"]).await;
+        own.assert_is(200, "");
+        assert_eq!(
+            (own.cache_status(), own.field("content-length")),
+            ("edge; detail=last_hop", Some("0"))
+        );
+    }
+    node.ask("POST", "/x", &["Max-Forwards: 0", "Content-Length: 0"]).await.assert_is(200, "0");
+    assert_eq!(origin.count("/x") + origin.count("*"), 5, "what was answered here did not reach it");
+}

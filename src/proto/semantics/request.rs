@@ -118,6 +118,18 @@ pub fn expects_continue(request: &HeaderMap) -> bool {
     request.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
+/// How many more hops an OPTIONS may take, if it says so: with none left it is to be answered here (RFC 9110 §7.6.2). What is
+/// no single number is not understood, and goes on as it is.
+pub fn hops_left(method: &Method, request: &HeaderMap) -> Option<u64> {
+    if method != Method::OPTIONS {
+        return None;
+    }
+    let mut values = request.get_all(header::MAX_FORWARDS).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return None };
+    let digits = value.to_str().ok().filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?;
+    digits.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,5 +196,28 @@ mod tests {
         assert!(facts(&[("if-none-match", "*")]).conditional);
         assert!(facts(&[("if-unmodified-since", "x")]).conditional);
         assert!(!facts(&[("if-range", "\"a\"")]).conditional);
+    }
+
+    #[test]
+    fn hops_are_counted_for_options_and_if_they_are_one_number() {
+        for (values, hops) in [
+            (&[][..], None),
+            (&["0"], Some(0)),
+            (&["007"], Some(7)),
+            (&["18446744073709551615"], Some(u64::MAX)),
+            (&["18446744073709551616"], None),
+            (&["+1"], None),
+            (&["-1"], None),
+            (&["1, 2"], None),
+            (&["1", "2"], None),
+            (&[""], None),
+        ] {
+            let mut fields = HeaderMap::new();
+            for value in values {
+                fields.append(header::MAX_FORWARDS, value.parse().unwrap());
+            }
+            assert_eq!(hops_left(&Method::OPTIONS, &fields), hops, "{values:?}");
+            assert_eq!(hops_left(&Method::POST, &fields), None);
+        }
     }
 }
