@@ -10,8 +10,9 @@ use super::upstream::{Attempt, Upstream};
 use super::{Fetched, Group, Worker};
 use crate::body::Body;
 use crate::config::model::{OriginGroup, OriginServer};
+use crate::proto::framing;
 use crate::proto::time::Wall;
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+
 use http::{Request, Response, StatusCode};
 use http_body::Body as HttpBody;
 use hyper::body::Incoming;
@@ -348,7 +349,7 @@ impl Fetch<'_> {
         response: Response<Incoming>,
         mut exchange: Exchange,
     ) -> Result<Response<Body>, Failed> {
-        let (head, incoming) = response.into_parts();
+        let (mut head, incoming) = response.into_parts();
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             if !self.outbound.wants_upgrade() {
                 exchange.attempt.failed();
@@ -358,12 +359,13 @@ impl Fetch<'_> {
             exchange.upgraded();
             return Ok(Response::from_parts(head, Body::Empty));
         }
-        exchange.attempt.answered();
-        // Both at once is how responses are smuggled; hyper takes the chunks (RFC 9112 §6.3), and
-        // the connection is not used again.
-        if head.headers.contains_key(TRANSFER_ENCODING) && head.headers.contains_key(CONTENT_LENGTH) {
+        if let Err(fault) = framing::settle(head.version, head.status, &mut head.headers) {
+            exchange.attempt.failed();
             exchange.lease.distrust();
+            let error = FetchError::Protocol(Box::new(fault));
+            return Err(Failed { error, allows_retry: false, was_stale: false });
         }
+        exchange.attempt.answered();
         let body = if incoming.is_end_stream() {
             exchange.finish();
             Body::Empty

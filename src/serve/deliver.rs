@@ -457,8 +457,8 @@ fn partial_fields(representation: &mut Representation, part: &Part) {
         Part::None | Part::Whole => {
             let Some(length) = representation.length else { return };
             if !representation.status.is_informational() && representation.status != StatusCode::NO_CONTENT {
-                // As the origin stated it, or, where it did not, as it turned out.
-                fields.entry(CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
+                // Never as it was stated: what is sent is as long as this.
+                fields.insert(CONTENT_LENGTH, HeaderValue::from(length));
             }
             return;
         }

@@ -227,16 +227,25 @@ async fn ask_for_all(
         .is_some_and(|hit| semantics::make_conditional(request.headers_mut(), &hit.head.fields()));
     asking.ask_for_part(&mut request);
     let fetched = fetch(worker, asking, request, (leader, ground)).await?;
-    let classified = classify(asking, &fetched);
-    if !(conditional && matches!(classified, Classified::Again)) {
-        return Ok((fetched, classified));
+    match classify(asking, &fetched) {
+        Classified::Again if conditional => drop(fetched),
+        Classified::Again => return Err(unasked_304(asking)),
+        classified => return Ok((fetched, classified)),
     }
-    drop(fetched);
     let mut request = asking.request_to_origin();
     asking.ask_for_part(&mut request);
     let fetched = fetch(worker, asking, request, (leader, ground)).await?;
-    let classified = classify(asking, &fetched);
-    Ok((fetched, classified))
+    match classify(asking, &fetched) {
+        Classified::Again => Err(unasked_304(asking)),
+        classified => Ok((fetched, classified)),
+    }
+}
+
+/// There is nothing that it could stand for (RFC 9110 §15.4.5).
+fn unasked_304(asking: &Asking) -> FetchError {
+    let error = FetchError::Protocol("304 that was not asked for".into());
+    asking.metrics.origin_failures.inc(error.kind() as usize);
+    error
 }
 
 async fn fetch(

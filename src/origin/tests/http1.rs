@@ -79,11 +79,6 @@ async fn a_connection_in_doubt_is_not_used_again() {
         ("GET", "HTTP/1.1 304 Not Modified\r\ncontent-length: 4\r\n\r\nevil", ""),
         ("HEAD", "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil", ""),
         ("GET", "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\nevil", "ok"),
-        (
-            "GET",
-            "HTTP/1.1 200 OK\r\ncontent-length: 7\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
-            "ok",
-        ),
         ("GET", "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok", "ok"),
         ("GET", "HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok", "ok"),
     ] {
@@ -94,6 +89,25 @@ async fn a_connection_in_doubt_is_not_used_again() {
         assert_eq!(text(fetched.unwrap()).await.unwrap(), body, "{response}");
         let (second, _) = join!(rig.read(&group, "/2"), server.answer(ok("two")));
         assert_eq!(second, "two", "{response}");
+        peer.closed().await;
+    }
+}
+
+#[tokio::test]
+async fn a_response_without_a_single_end_is_none_and_its_connection_is_not_used_again() {
+    for framing in [
+        "content-length: 7\r\ntransfer-encoding: chunked",
+        "transfer-encoding: gzip, chunked",
+        "transfer-encoding: chunked, chunked",
+        "content-length: 2\r\ncontent-length: 3",
+    ] {
+        let (rig, server) = (Rig::new(), Server::new().await);
+        let group = server.group();
+        let response = format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n2\r\nok\r\n0\r\n\r\n");
+        let (fetched, peer) = join!(rig.get(group.clone(), "/"), server.answer(&response));
+        assert!(matches!(fetched, Err(FetchError::Protocol(_))), "{framing}");
+        let (second, _) = join!(rig.read(&group, "/2"), server.answer(ok("two")));
+        assert_eq!(second, "two", "{framing}");
         peer.closed().await;
     }
 }

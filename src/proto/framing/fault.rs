@@ -1,6 +1,6 @@
-//! What makes a request ambiguous.
+//! What makes a message ambiguous.
 
-/// Why a request is refused before anybody reads what it asks for.
+/// Why a request is refused before anybody reads what it asks for, or a response before anybody gets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// No method, target and version with one space between them (RFC 9112 §3), or empty lines before it.

@@ -13,8 +13,10 @@
 mod chunks;
 mod fault;
 mod lines;
+mod response;
 
 pub use fault::Fault;
+pub use response::settle;
 
 use chunks::Chunks;
 use lines::{Lines, Reader, is_named, value};
