@@ -4,9 +4,8 @@
 //! What comes from a peer may be handed on before it was compared with its hash, but never all of it: a
 //! response is whole only when everything that it used was found right.
 
-use super::Worker;
 use super::fill::{Arriving, Piece, Reader};
-use super::rest;
+use super::{Worker, rest, splice};
 use crate::body::{Body, BodyError};
 use crate::config::model::Site;
 use crate::proto::object::layout::{CHUNK_SIZE, record_at, record_span};
@@ -142,6 +141,8 @@ impl FillBody {
         (start, end): (u64, Option<u64>),
     ) -> Body {
         reader.seek(start);
+        // A part says how long it is, even if its message does not.
+        let end = end.or_else(|| splice::length_of_part(&arriving.draft));
         let elsewhere = Elsewhere::No;
         let (cursor, taken, last) = (start, 0, None);
         Body::stream(Self { worker, site, metrics, arriving, reader, cursor, end, elsewhere, taken, last })
@@ -180,6 +181,7 @@ impl FillBody {
         Frame::data(bytes)
     }
 
+    /// The next bytes, if they do not come from the fill; `None` is the end of the body.
     fn poll_elsewhere(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
         match &mut self.elsewhere {
             Elsewhere::No => Poll::Ready(None),
@@ -214,7 +216,11 @@ impl FillBody {
                     Err(_) => self.poll_elsewhere(cx),
                 },
                 Some(Err(error)) => Poll::Ready(Some(Err(error))),
-                None => Poll::Ready(Some(Err(BodyError::Truncated))),
+                // If the length is not known, this is the end: of what was taken before, all must be right.
+                None => match ready!(self.reader.poll_checked(self.taken, cx)) {
+                    Ok(()) => Poll::Ready(None),
+                    Err(why) => Poll::Ready(Some(Err(BodyError::Fill(why)))),
+                },
             },
         }
     }
@@ -229,8 +235,8 @@ impl FillBody {
     /// The next bytes, not yet cut to the range; `None` is the end of the body.
     fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
         loop {
-            if let Some(bytes) = ready!(self.poll_elsewhere(cx)) {
-                return Poll::Ready(Some(bytes));
+            if !matches!(self.elsewhere, Elsewhere::No) {
+                return self.poll_elsewhere(cx);
             }
             match ready!(self.reader.poll_piece(cx)) {
                 Piece::Bytes(bytes) => return Poll::Ready(Some(Ok(bytes))),

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_RANGE, HOST, IF_RANGE, RANGE};
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::Frame;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -27,33 +28,44 @@ pub(super) async fn behind(
 ) -> Option<Body> {
     metrics.origin_fetches.inc(FetchReason::Laggard as usize);
     metrics.taking.origin_fetches.of(Ground::Off).inc();
-    let first = match arriving.draft.status {
-        StatusCode::PARTIAL_CONTENT => splice::held(&arriving.draft)?.range.start,
-        _ => 0,
-    };
-    of(worker, (site, metrics), arriving, first + taken).await
+    of(worker, (site, metrics), arriving, taken).await
 }
 
-/// Bytes of an arriving version from `start` on. A server that knows no ranges sends all of the version once more: what is
-/// before `start` is dropped then, as that costs less than a response that breaks off.
+/// What follows the first `taken` bytes of an arriving version, to its end: a body that ends before it fails. A server that
+/// knows no ranges sends all of the version once more: what was taken is dropped then, as that costs less than a response
+/// that breaks off.
 pub(super) async fn of(
     worker: &Worker,
     (site, metrics): (&Site, &Arc<SiteMetrics>),
     arriving: &Arriving,
-    start: u64,
+    taken: u64,
 ) -> Option<Body> {
-    let response = ask(worker, site, arriving, (start, None)).await?;
-    if begins_at(&response, start) {
-        return Some(response.into_body());
-    }
-    let known = match arriving.draft.status {
-        StatusCode::PARTIAL_CONTENT => splice::held(&arriving.draft)?.complete,
-        _ => arriving.draft.length,
+    let draft = &arriving.draft;
+    let (first, end, complete) = match draft.status {
+        StatusCode::PARTIAL_CONTENT => {
+            let held = splice::held(draft)?;
+            (held.range.start, Some(held.range.end), held.complete)
+        }
+        _ => (0, draft.length, draft.length),
     };
-    let length = http_body::Body::size_hint(response.body()).exact();
-    let fits = known.zip(length).is_none_or(|(known, length)| known == length);
-    let is_whole = response.status() == StatusCode::OK && fits;
-    is_whole.then(|| Behind::body(response.into_body(), start, Arc::clone(metrics)))
+    let start = first + taken;
+    let response = ask(worker, site, arriving, (start, end)).await?;
+    let (told, skip) = match response.status() {
+        StatusCode::PARTIAL_CONTENT => {
+            let (range, told) = place(&response)?;
+            // A server may give a part of what is asked for, which must not be taken for all of it.
+            let is_rest = range.start == start && end.or(told).is_some_and(|end| range.end >= end);
+            (told, is_rest.then_some(0)?)
+        }
+        StatusCode::OK => (http_body::Body::size_hint(response.body()).exact(), start),
+        _ => return None,
+    };
+    let fits = complete.zip(told).is_none_or(|(complete, told)| complete == told);
+    let left = match end.or(told) {
+        Some(end) => Some(end.checked_sub(start)?),
+        None => None,
+    };
+    fits.then(|| Rest::body(response.into_body(), (skip, left), Arc::clone(metrics)))
 }
 
 /// Bytes of an arriving version from `start` to before `end`. `None` also if the server knows no ranges.
@@ -64,7 +76,19 @@ pub(super) async fn range(
     (start, end): (u64, u64),
 ) -> Option<Body> {
     let response = ask(worker, site, arriving, (start, Some(end))).await?;
-    begins_at(&response, start).then(|| response.into_body())
+    let (range, _) = place(&response)?;
+    (range.start == start).then(|| response.into_body())
+}
+
+/// Which bytes a 206 has, and of how many.
+fn place(response: &Response<Body>) -> Option<(Range<u64>, Option<u64>)> {
+    let place = response.headers().get(CONTENT_RANGE).and_then(semantics::parse_content_range)?;
+    match place {
+        ContentRange::Satisfied { range, length } if response.status() == StatusCode::PARTIAL_CONTENT => {
+            Some((range, length))
+        }
+        _ => None,
+    }
 }
 
 /// Asks the server that an arriving version comes from, if that is known, for a range of it. `None` if the version has no
@@ -93,36 +117,38 @@ async fn ask(
     same.then_some(fetched.response)
 }
 
-fn begins_at(response: &Response<Body>, start: u64) -> bool {
-    let range = response.headers().get(CONTENT_RANGE).and_then(semantics::parse_content_range);
-    response.status() == StatusCode::PARTIAL_CONTENT
-        && matches!(range, Some(ContentRange::Satisfied { range, .. }) if range.start == start)
-}
-
-/// A body without its first bytes, which are read and dropped.
-struct Behind {
+/// What is left of a body behind its first bytes, which are read and dropped.
+struct Rest {
     body: Body,
     /// Bytes still to be dropped.
-    left: u64,
+    skip: u64,
+    /// Bytes still to come, if it is known how many.
+    left: Option<u64>,
     metrics: Arc<SiteMetrics>,
 }
 
-impl Behind {
-    fn body(body: Body, left: u64, metrics: Arc<SiteMetrics>) -> Body {
-        Body::stream(Self { body, left, metrics })
+impl Rest {
+    fn body(body: Body, (skip, left): (u64, Option<u64>), metrics: Arc<SiteMetrics>) -> Body {
+        Body::stream(Self { body, skip, left, metrics })
     }
 
-    /// What of `bytes` is not dropped.
+    /// What of `bytes` is of the rest.
     fn cut(&mut self, mut bytes: Bytes) -> Bytes {
-        let dropped = bytes.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let within =
+            |count: u64, length: usize| usize::try_from(count).map_or(length, |count| count.min(length));
+        let dropped = within(self.skip, bytes.len());
         drop(bytes.split_to(dropped));
-        self.left -= dropped as u64;
+        self.skip -= dropped as u64;
         self.metrics.origin_bytes.inc_by(dropped as u64);
+        if let Some(left) = &mut self.left {
+            bytes.truncate(within(*left, bytes.len()));
+            *left -= bytes.len() as u64;
+        }
         bytes
     }
 }
 
-impl http_body::Body for Behind {
+impl http_body::Body for Rest {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -131,17 +157,20 @@ impl http_body::Body for Behind {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        loop {
+        while this.skip > 0 || this.left != Some(0) {
             let frame = match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
-                None if this.left > 0 => return Poll::Ready(Some(Err(BodyError::Truncated))),
+                None if this.skip > 0 || this.left.is_some() => {
+                    return Poll::Ready(Some(Err(BodyError::Truncated)));
+                }
                 Some(Ok(frame)) => frame,
                 end => return Poll::Ready(end),
             };
-            match frame.into_data().map(|bytes| this.cut(bytes)) {
-                Ok(bytes) if bytes.is_empty() => {}
-                Ok(bytes) => return Poll::Ready(Some(Ok(Frame::data(bytes)))),
-                Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+            // Trailers say nothing of the rest.
+            let bytes = frame.into_data().map(|bytes| this.cut(bytes)).unwrap_or_default();
+            if !bytes.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
         }
+        Poll::Ready(None)
     }
 }

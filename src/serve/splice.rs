@@ -269,6 +269,12 @@ pub(super) fn held(part: &HeadDraft) -> Option<Held> {
     Held::of(part.status, &part.fields, part.length).filter(|held| held.is_exact)
 }
 
+/// Bytes of a version that is a part; `None` if it is none.
+pub(super) fn length_of_part(draft: &HeadDraft) -> Option<u64> {
+    let held = (draft.status == StatusCode::PARTIAL_CONTENT).then(|| held(draft)).flatten()?;
+    Some(held.range.end - held.range.start)
+}
+
 /// Status and fields of the first bytes of a version. `None` if nothing could be put together with them.
 fn cut(draft: &HeadDraft, range: Range<u64>) -> Option<(StatusCode, HeaderMap)> {
     semantics::strong_etag(&draft.fields)?;

@@ -1,6 +1,7 @@
 //! Bodies larger than windows and tiers, and readers slower than origins.
 
 use crate::common::origin::{chunk, head};
+use crate::common::wire::Framed;
 use crate::common::{Barrier, Node, Origin, assert_same, content, reply};
 use std::sync::Arc;
 
@@ -50,23 +51,24 @@ async fn a_slow_reader_gets_the_right_bytes_and_slows_nobody() {
     assert_eq!(origin.count("/x"), 1);
 }
 
-/// What comes to a client that takes nothing until another one has all of `body`, which no tier can hold. The origin gives
-/// `rest(from)` to whoever asks for the rest from there on.
+/// What comes to a client that takes nothing until another one has all of `expected`, which no tier can hold. The origin sends
+/// `first`, head and body, and gives `rest(from)` to whoever asks for the rest from there on.
 async fn sent_to_a_slow_reader(
     asks: &[&str],
-    (head, body): (Vec<u8>, &[u8]),
+    first: (Vec<u8>, &[u8]),
+    expected: &[u8],
     rest: impl Fn(usize) -> Vec<u8> + Send + Sync + 'static,
-) -> Vec<u8> {
+) -> Framed {
     let origin = Origin::start().await;
-    let (all, begin) = (Arc::new((head, body.to_vec(), rest)), Barrier::closed());
+    let (all, begin) = (Arc::new((first.0, first.1.to_vec(), rest)), Barrier::closed());
     let gate = begin.clone();
     origin.script("/x", move |mut exchange| {
         let (all, gate) = (Arc::clone(&all), gate.clone());
         async move {
             let (head, body, rest) = &*all;
             if exchange.asked.field("if-range").is_some_and(|tag| tag == "\"one\"") {
-                let from = exchange.asked.field("range").and_then(|range| range.strip_prefix("bytes="));
-                let from = from.and_then(|from| from.strip_suffix('-')).expect("the rest is asked for");
+                let range = exchange.asked.field("range").and_then(|range| range.strip_prefix("bytes="));
+                let (from, _) = range.and_then(|range| range.split_once('-')).expect("the rest is asked for");
                 exchange.send(rest(from.parse().unwrap())).await;
             } else {
                 exchange.send(head).await;
@@ -78,12 +80,14 @@ async fn sent_to_a_slow_reader(
     });
     let node = Node::with(&origin, "[cache]\nmemory = \"3MB\"").await;
     let mut slow = node.begin("GET", "/x", asks).await;
-    slow.head().await.unwrap();
+    let slow_head = slow.head().await.unwrap();
     let mut fast = node.begin("GET", "/x", asks).await;
-    fast.head().await.unwrap();
+    let fast_head = fast.head().await.unwrap();
     begin.open();
-    assert_same(&fast.read_exactly(body.len()).await, body);
-    let sent = slow.read_some(body.len()).await;
+    let all = fast.body(&fast_head).await;
+    assert_same(&all.bytes, expected);
+    assert!(all.is_whole);
+    let sent = slow.body(&slow_head).await;
     assert_eq!(origin.count("/x"), 2);
     assert_eq!(node.metric("shoal_origin_fetches_total{site=\"default\",reason=\"laggard\"}"), 1.0);
     sent
@@ -93,16 +97,22 @@ fn length(body: &[u8]) -> String {
     format!("Content-Length: {}", body.len())
 }
 
+/// The whole of `sent` is `expected`.
+fn assert_all(sent: &Framed, expected: &[u8]) {
+    assert_same(&sent.bytes, expected);
+    assert!(sent.is_whole);
+}
+
 #[tokio::test]
 async fn a_slow_reader_of_what_cannot_be_stored_gets_the_rest_by_range() {
     let body = content(32 << 20);
     let again = body.clone();
-    let answer = (head(200, &[FRESH, TAG, &length(&body)]), &body[..]);
-    let sent = sent_to_a_slow_reader(&[], answer, move |from| {
+    let first = (head(200, &[FRESH, TAG, &length(&body)]), &body[..]);
+    let sent = sent_to_a_slow_reader(&[], first, &body, move |from| {
         let place = format!("Content-Range: bytes {from}-{}/{}", again.len() - 1, again.len());
         reply(206, &[FRESH, TAG, &place], &again[from..])
     });
-    assert_same(&sent.await, &body);
+    assert_all(&sent.await, &body);
 }
 
 #[tokio::test]
@@ -113,36 +123,100 @@ async fn a_slow_reader_of_a_part_gets_the_rest_from_its_place_in_the_whole() {
     let place = format!("Content-Range: bytes {FROM}-{}/{}", whole.len() - 1, whole.len());
     for knows_ranges in [true, false] {
         let again = whole.clone();
-        let answer = (head(206, &[FRESH, TAG, &length(part), &place]), part);
+        let first = (head(206, &[FRESH, TAG, &length(part), &place]), part);
         let range = format!("Range: bytes={FROM}-");
         let asks = [&*range];
-        let sent = sent_to_a_slow_reader(&asks, answer, move |from| {
+        let sent = sent_to_a_slow_reader(&asks, first, part, move |from| {
             let place = format!("Content-Range: bytes {from}-{}/{}", again.len() - 1, again.len());
             match knows_ranges {
                 true => reply(206, &[FRESH, TAG, &place], &again[from..]),
                 false => reply(200, &[FRESH, TAG], &again),
             }
         });
-        assert_same(&sent.await, part);
+        assert_all(&sent.await, part);
     }
 }
 
 #[tokio::test]
-async fn a_slow_reader_is_not_cut_if_the_origin_knows_no_ranges_but_gets_no_byte_of_another_version() {
+async fn a_slow_reader_gets_the_rest_of_the_very_same_version_or_is_cut() {
     let body = content(32 << 20);
     let other: Vec<_> = body.iter().rev().copied().collect();
-    for (case, whole, again) in [
-        ("the same", true, reply(200, &[FRESH, TAG], &body)),
-        ("another version", false, reply(200, &[FRESH, "ETag: \"two\""], &other)),
-        ("no validator any more", false, reply(200, &[FRESH], &other)),
-        ("a weak validator", false, reply(200, &[FRESH, "ETag: W/\"one\""], &other)),
-        ("another length", false, reply(200, &[FRESH, TAG], [&body[..], b"more"].concat())),
-        ("an error", false, reply(503, &[TAG], &other)),
+    let part = |total: &str| {
+        let (body, total) = (other.clone(), total.to_owned());
+        move |from: usize| {
+            let place = format!("Content-Range: bytes {from}-{}/{total}", body.len() - 1);
+            reply(206, &[FRESH, TAG, &place], &body[from..])
+        }
+    };
+    let all = |status: u16, tag: &'static str, body: &[u8]| {
+        let reply = reply(status, &[FRESH, tag], body);
+        move |_from: usize| reply.clone()
+    };
+    type Rest = Box<dyn Fn(usize) -> Vec<u8> + Send + Sync>;
+    let cases: [(&str, bool, Rest); 8] = [
+        ("the same, without ranges", true, Box::new(all(200, TAG, &body))),
+        ("another version", false, Box::new(all(200, "ETag: \"two\"", &other))),
+        ("no validator any more", false, Box::new(all(200, "X-None: 1", &other))),
+        ("a weak validator", false, Box::new(all(200, "ETag: W/\"one\"", &other))),
+        ("another length", false, Box::new(all(200, TAG, &[&body[..], b"more"].concat()))),
+        ("an error", false, Box::new(all(503, TAG, &other))),
+        ("a range of another length", false, Box::new(part("99999999"))),
+        (
+            "a shorter range",
+            false,
+            Box::new(|from| {
+                let place = format!("Content-Range: bytes {from}-{}/{}", from + 9, 32 << 20);
+                reply(206, &[FRESH, TAG, &place], "0123456789")
+            }),
+        ),
+    ];
+    for (case, whole, rest) in cases {
+        let first = (head(200, &[FRESH, TAG, &length(&body)]), &body[..]);
+        let sent = sent_to_a_slow_reader(&[], first, &body, rest).await;
+        assert!(body.starts_with(&sent.bytes), "{case}: wrong bytes");
+        assert_eq!((sent.is_whole, sent.bytes.len() == body.len()), (whole, whole), "{case}");
+    }
+}
+
+/// What of a body is sent in chunks that say nothing of its length.
+fn chunked(status: u16, fields: &[&str], body: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let fields = [&[FRESH, TAG, "Transfer-Encoding: chunked"], fields].concat();
+    let chunks: Vec<_> = body.chunks(1 << 20).chain([&[][..]]).map(chunk).collect();
+    (head(status, &fields), chunks.concat())
+}
+
+#[tokio::test]
+async fn a_slow_reader_of_a_body_of_unknown_length_gets_it_whole_and_no_byte_more() {
+    const FROM: usize = 4 << 20;
+    let whole = content(40 << 20);
+    let place = |from: usize, to: usize| format!("Content-Range: bytes {from}-{}/{}", to - 1, 40 << 20);
+    let to = whole.len() - 1000;
+    let range = format!("Range: bytes={FROM}-{}", to - 1);
+    for (case, asks, first, body) in [
+        ("all", None, chunked(200, &[], &whole), &whole[..]),
+        ("a part", Some(&*range), chunked(206, &[&place(FROM, to)], &whole[FROM..to]), &whole[FROM..to]),
     ] {
-        let answer = (head(200, &[FRESH, TAG, &length(&body)]), &body[..]);
-        let sent = sent_to_a_slow_reader(&[], answer, move |_from| again.clone()).await;
-        assert!(body.starts_with(&sent), "{case}: wrong bytes");
-        assert_eq!(sent.len() == body.len(), whole, "{case}: {} bytes", sent.len());
+        for answers in ["a range", "a range in chunks", "all", "all in chunks"] {
+            let again = whole.clone();
+            let asks: Vec<_> = asks.into_iter().collect();
+            let sent = sent_to_a_slow_reader(&asks, (first.0.clone(), &first.1), body, move |from| {
+                let (rest, place) = (&again[from..], place(from, again.len()));
+                match answers {
+                    "a range" => reply(206, &[FRESH, TAG, &place], rest),
+                    "a range in chunks" => {
+                        let (head, body) = chunked(206, &[&place], rest);
+                        [head, body].concat()
+                    }
+                    "all" => reply(200, &[FRESH, TAG], &again),
+                    _ => {
+                        let (head, body) = chunked(200, &[], &again);
+                        [head, body].concat()
+                    }
+                }
+            });
+            let sent = sent.await;
+            assert!(sent.is_whole && sent.bytes == body, "{case}, {answers}: {} bytes", sent.bytes.len());
+        }
     }
 }
 

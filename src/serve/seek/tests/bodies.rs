@@ -4,9 +4,18 @@ use super::*;
 
 const CHUNK: usize = CHUNK_SIZE as usize;
 
-/// An origin that answers every request with the range of `body` that is asked for, or with all of it if it does not know
-/// ranges, under the tag `"1"`.
-async fn origin(body: Bytes, knows_ranges: bool) -> String {
+/// What an origin gives of a range.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Gives {
+    Range,
+    /// The first bytes of it.
+    Less,
+    /// All of the body, as it knows no ranges.
+    All,
+}
+
+/// An origin that answers every request for a range of `body`, under the tag `"1"`.
+async fn origin(body: Bytes, gives: Gives) -> String {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = listener.local_addr().unwrap().to_string();
@@ -22,9 +31,11 @@ async fn origin(body: Bytes, knows_ranges: bool) -> String {
             let (start, end) = range.split_once("\r\n").unwrap().0.split_once('-').unwrap();
             let start: usize = start.parse().unwrap();
             let end = end.parse().map_or(body.len(), |end: usize| end + 1);
-            let (status, sent) = if knows_ranges { (206, &body[start..end]) } else { (200, &body[..]) };
+            let end = if gives == Gives::Less { start + 9 } else { end };
+            let (status, sent) =
+                if gives == Gives::All { (200, &body[..]) } else { (206, &body[start..end]) };
             let place = format!("content-range: bytes {start}-{}/{}\r\n", end - 1, body.len());
-            let place = if knows_ranges { &place } else { "" };
+            let place = if gives == Gives::All { "" } else { &place };
             let length = sent.len();
             let head = format!(
                 "HTTP/1.1 {status} Status\r\netag: \"1\"\r\n{place}content-length: {length}\r\nconnection: close\r\n\r\n"
@@ -158,10 +169,12 @@ async fn a_chunk_of_two_sources_that_is_wrong_breaks_the_fill_and_nobody_is_blam
 #[tokio::test]
 async fn the_origin_gives_the_rest_and_proves_what_the_lost_peer_had_sent() {
     let ends = [1000, CHUNK, CHUNK + 70_000];
-    for (at, knows_ranges) in ends.into_iter().flat_map(|at| [(at, true), (at, false)]) {
+    let cases = ends.into_iter().flat_map(|at| [Gives::Range, Gives::All].map(|gives| (at, gives)));
+    for (at, gives, is_known) in cases.flat_map(|(at, gives)| [(at, gives, true), (at, gives, false)]) {
         let whole = body(2 * CHUNK + 9);
-        let rig = Rig::before(&origin(whole.clone(), knows_ranges).await).await;
-        let version = rig.version(whole.clone());
+        let rig = Rig::before(&origin(whole.clone(), gives).await).await;
+        let mut version = rig.version(whole.clone());
+        version.head.length = version.head.length.filter(|_| is_known);
         rig.fake.answers([follow(1), Answer::Alone(Duration::ZERO)]);
         let own = version.clone();
         rig.fake.peer(1, move |read| Ok(cut(own.says(read), at, Say::Error(AskError::Upstream))));
@@ -169,16 +182,30 @@ async fn the_origin_gives_the_rest_and_proves_what_the_lost_peer_had_sent() {
         assert!(rig.stored().is_some());
         assert_eq!(rig.grounds("alone"), 1.0);
         assert_eq!(rig.metric(r#"shoal_origin_fetches_total{site="shop",reason="resume"}"#), 1.0);
-        let left = whole.len() - if knows_ranges { (at - 1) / CHUNK * CHUNK } else { 0 };
+        let left = whole.len() - if gives == Gives::Range { (at - 1) / CHUNK * CHUNK } else { 0 };
         assert_eq!(rig.metric(r#"shoal_origin_bytes_total{site="shop"}"#), left as f64);
     }
 }
 
 #[tokio::test]
+async fn less_than_the_rest_is_not_taken_for_the_rest() {
+    for is_known in [true, false] {
+        let whole = body(2 * CHUNK + 9);
+        let rig = Rig::before(&origin(whole.clone(), Gives::Less).await).await;
+        let mut version = rig.version(whole);
+        version.head.length = version.head.length.filter(|_| is_known);
+        rig.fake.answers([follow(1), Answer::Alone(Duration::ZERO)]);
+        rig.fake.peer(1, move |read| Ok(cut(version.says(read), 1000, Say::Error(AskError::Upstream))));
+        assert_eq!(rig.fill().await.is_broken().1, "no source has the rest of the body", "{is_known}");
+        assert!(rig.stored().is_none());
+    }
+}
+
+#[tokio::test]
 async fn bytes_that_the_origin_does_not_confirm_never_come_to_an_end() {
-    for knows_ranges in [true, false] {
+    for gives in [Gives::Range, Gives::All] {
         let whole = body(2 * CHUNK);
-        let rig = Rig::before(&origin(whole.clone(), knows_ranges).await).await;
+        let rig = Rig::before(&origin(whole.clone(), gives).await).await;
         let version = rig.version(whole);
         let mut bad = version.body.to_vec();
         bad[5] ^= 1;
