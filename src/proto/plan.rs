@@ -53,7 +53,7 @@ pub enum Miss {
     Uri,
     /// Something is stored, but for other values of the selecting fields.
     Vary,
-    /// What the index named could not be read.
+    /// What the index named could not be read, or was given up since.
     Damaged,
     /// What is stored was purged.
     Purged,

@@ -50,7 +50,7 @@ use crate::proto::key::{ObjectId, Scheme, VariantId};
 use crate::proto::plan::{self, Event, Miss, Step, Tier};
 use crate::proto::purge::Judgement;
 use crate::proto::semantics::{
-    self, EtagKind, Held, Language, RequestFacts, Reuse, Stored, VaryList, Wanted,
+    self, EtagKind, Held, Language, RequestFacts, Reuse, Span, Stored, VaryList, Wanted,
 };
 use crate::proto::time::{Now, Wall};
 use crate::proto::verdict::Verdict;
@@ -292,7 +292,14 @@ impl Cached {
         let mut event = Event::Arrived;
         let mut fetching = Fetching::Nothing;
         loop {
-            match plan::next(&self.facts(), event) {
+            let step = plan::next(&self.facts(), event);
+            if matches!(step, Step::Deliver(_) | Step::DeliverAndRefresh)
+                && let Err(lost) = self.pin()
+            {
+                event = lost;
+                continue;
+            }
+            match step {
                 Step::Lookup => event = self.lookup().await,
                 Step::Deliver(verdict) => return self.deliver_stored(verdict),
                 Step::DeliverAndRefresh => {
@@ -405,6 +412,28 @@ impl Cached {
         // What is remembered may be of an older version.
         let is_in_it = Language::of_response(&hit.head.fields()) == Some(wanted);
         (is_in_it && matches!(self.judge(&hit), Ok(Reuse::Fresh { .. }))).then_some(hit)
+    }
+
+    /// Holds on to what a reply is to be made of: nothing is begun that could not be sent to its end.
+    ///
+    /// # Errors
+    /// If some of it was given up since it was found.
+    fn pin(&mut self) -> Result<(), Event> {
+        let Some((hit, _)) = &mut self.found else { return Ok(()) };
+        let length = hit.head.length.unwrap_or(0);
+        let wanted = if self.exchange.facts.has_range { Wanted::of(&self.headers) } else { Wanted::Whole };
+        let range = match wanted {
+            Wanted::Span(Span { first, end }) if !hit.head.is_part() => {
+                first.min(length)..end.unwrap_or(length).min(length)
+            }
+            _ => 0..length,
+        };
+        if hit.pin(range).is_ok() {
+            return Ok(());
+        }
+        self.found = None;
+        self.replans += 1;
+        Err(self.missed(Miss::Damaged))
     }
 
     fn missed(&mut self, miss: Miss) -> Event {

@@ -50,7 +50,8 @@ pub(super) struct Splice {
 impl Joint {
     /// How the stored part that a fetch may use becomes what it wants, if it can.
     pub(super) fn of(asking: &Asking) -> Option<Self> {
-        let hit = asking.part.clone()?;
+        let mut hit = asking.part.clone()?;
+        hit.pin(0..hit.head.length?).ok()?;
         let fields = hit.head.fields();
         let held = Held::of(hit.head.status, &fields, hit.head.length)?;
         let is_strong = hit.head.facts.etag() == EtagKind::Strong;

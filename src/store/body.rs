@@ -12,6 +12,7 @@ use crate::proto::key::{ObjectId, VariantId, VersionId};
 use bytes::Bytes;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, OnceLock, Weak};
 
 /// Reads of a slice that moves from place to place under us.
@@ -123,6 +124,13 @@ impl Body {
             inner.memory.touch(key);
         }
         Some(bytes)
+    }
+
+    /// Those of these slices that memory alone has. `None` if one of them is nowhere any more.
+    pub(super) fn pinned(&self, slices: RangeInclusive<u32>) -> Option<Vec<(u32, Bytes)>> {
+        let parts = self.parts.lock();
+        let only = slices.filter(|index| parts.place(*index).is_none());
+        only.map(|index| Some((index, parts.held.get(&index)?.bytes.clone()))).collect()
     }
 
     /// A slice from memory or disk. One that cannot be had any more takes the version with it.

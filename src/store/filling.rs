@@ -294,7 +294,10 @@ impl Filling {
         if let Some(stay) = stay {
             inner.enter_head(object, stay, &head);
         }
-        Ok((Hit { head, tier: Tier::Memory, object, anchor: Anchor::Number(number), body }, number))
+        Ok((
+            Hit { head, tier: Tier::Memory, object, anchor: Anchor::Number(number), body, pinned: None },
+            number,
+        ))
     }
 
     /// The head's record and the seal that it may need.

@@ -10,6 +10,7 @@ use super::{Lookup, MissReason, VaryList};
 use crate::proto::key::{ObjectId, VariantId};
 use crate::proto::object::{Head, layout};
 use bytes::Bytes;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Reads of a head that moves from place to place under us.
@@ -62,12 +63,31 @@ pub struct Hit {
     pub(super) object: ObjectId,
     pub(super) anchor: Anchor,
     pub(super) body: Option<Arc<Body>>,
+    /// Slices that stay readable also when memory gives them up, in their order.
+    pub(super) pinned: Option<Arc<[(u32, Bytes)]>>,
 }
 
 impl Hit {
+    /// Keeps the body bytes `range` readable as far as memory alone has them, for as long as this is kept: who has begun to
+    /// send a body cannot take it back. What is kept stays counted in the ledger of memory.
+    ///
+    /// # Errors
+    /// If some of them are not there any more.
+    pub fn pin(&mut self, range: Range<u64>) -> Result<(), LoadError> {
+        let (Some(body), false) = (&self.body, range.is_empty()) else { return Ok(()) };
+        let slices = layout::record_at(range.start).max(1)..=layout::record_at(range.end - 1);
+        let pinned = body.pinned(slices).ok_or(LoadError::Gone)?;
+        self.pinned = Some(pinned).filter(|pinned| !pinned.is_empty()).map(Arc::from);
+        Ok(())
+    }
+
     /// Record `index` (from 1; record 0's body is `head.body()`) if it is in memory.
     pub fn record_now(&self, index: u32) -> Option<Bytes> {
-        self.body.as_ref()?.held(index)
+        self.body.as_ref()?.held(index).or_else(|| {
+            let pinned = self.pinned.as_ref()?;
+            let at = pinned.binary_search_by_key(&index, |(pinned, _)| *pinned).ok()?;
+            Some(pinned[at].1.clone())
+        })
     }
 
     /// BLAKE3 of each chunk of the body, if it is known; of an empty body, none.
@@ -84,6 +104,9 @@ impl Hit {
     /// # Errors
     /// If it cannot be had any more; the version is forgotten then.
     pub async fn record(&self, index: u32) -> Result<Bytes, LoadError> {
+        if let Some(bytes) = self.record_now(index) {
+            return Ok(bytes);
+        }
         match &self.body {
             Some(body) if (1..=body.slices()).contains(&index) => body.read(index).await,
             _ => Err(LoadError::Gone),
@@ -113,7 +136,14 @@ impl Inner {
                 if let Some(stay) = stay {
                     self.memory.touch(stay);
                 }
-                Lookup::Memory(Hit { head, tier: Tier::Memory, object, anchor: Anchor::Number(number), body })
+                Lookup::Memory(Hit {
+                    head,
+                    tier: Tier::Memory,
+                    object,
+                    anchor: Anchor::Number(number),
+                    body,
+                    pinned: None,
+                })
             }
             Probe::OnDisk(located) => Lookup::OnDisk(OnDisk { located, key: key.map(Into::into) }),
             Probe::Miss(reason) => Lookup::Miss(reason),
@@ -147,7 +177,7 @@ impl Inner {
                 self.enter_head(object, stay, &head);
             }
         }
-        Ok(Hit { head, tier: Tier::Disk, object, anchor, body })
+        Ok(Hit { head, tier: Tier::Disk, object, anchor, body, pinned: None })
     }
 
     async fn read_head(&self, located: &mut Located) -> Result<Bytes, LoadError> {

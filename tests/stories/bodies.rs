@@ -236,6 +236,33 @@ async fn a_body_far_larger_than_memory_streams_through_within_the_bound() {
 }
 
 #[tokio::test]
+async fn a_hit_is_sent_to_its_end_though_memory_gives_it_up_meanwhile() {
+    const OTHER: usize = 2 << 20;
+    let body = content(15 << 20);
+    let origin = Origin::start().await;
+    origin.says("/x", reply(200, &[FRESH], &body));
+    let node = Node::with(&origin, "[cache]\nmemory = \"128MB\"").await;
+    node.warm("/x").await;
+    let mut slow = node.begin("GET", "/x", &[]).await;
+    let head = slow.head().await.unwrap();
+    let mut part = node.begin("GET", "/x", &["Range: bytes=6000000-"]).await;
+    let part_head = part.head().await.unwrap();
+    assert!(head.field("cache-status").unwrap().contains("hit"));
+    // Several times as much as memory holds, each asked for more often than the first.
+    for other in 0..150 {
+        origin.says(&format!("/{other}"), reply(200, &[FRESH], &body[other..other + OTHER]));
+        node.warm(&format!("/{other}")).await;
+        for _ in 0..3 {
+            node.get(&format!("/{other}")).await;
+        }
+    }
+    assert_all(&slow.body(&head).await, &body);
+    assert_all(&part.body(&part_head).await, &body[6_000_000..]);
+    node.get("/x").await.assert_is(200, &body);
+    assert_eq!(origin.count("/x"), 2, "it was given up");
+}
+
+#[tokio::test]
 async fn memory_stays_within_its_bound_under_many_objects() {
     let origin = Origin::start().await;
     for object in 0..60 {
