@@ -28,7 +28,7 @@ pub enum Pace {
     Free,
     /// The fastest reader: who falls behind it asks the origin for the rest.
     Fastest,
-    /// The slowest reader: who falls behind is cut.
+    /// The slowest reader: who falls behind is cut, and waited for no more.
     Slowest,
 }
 
@@ -82,7 +82,7 @@ impl Leader {
     fn poll_room(&self, pace: Pace, cx: &Context<'_>) -> Poll<()> {
         let mut state = self.fill.state.lock();
         state.drop_consumed();
-        let from = if pace == Pace::Fastest { state.fastest() } else { state.start };
+        let from = if pace == Pace::Fastest { state.fastest() } else { state.slowest_in_reach() };
         // A reader may wait for what is far ahead.
         if state.end.saturating_sub(from.max(state.start)) <= WINDOW_BYTES {
             return Poll::Ready(());

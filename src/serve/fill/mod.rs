@@ -326,6 +326,12 @@ impl State {
         self.slots.iter().flatten().map(|slot| slot.cursor).min().unwrap_or(self.end)
     }
 
+    /// The slowest of those that did not fall behind.
+    fn slowest_in_reach(&self) -> u64 {
+        let cursors = self.slots.iter().flatten().map(|slot| slot.cursor);
+        cursors.filter(|cursor| *cursor >= self.start).min().unwrap_or(self.end)
+    }
+
     fn fastest(&self) -> u64 {
         self.slots.iter().flatten().map(|slot| slot.cursor).max().unwrap_or(self.end)
     }

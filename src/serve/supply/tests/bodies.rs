@@ -3,6 +3,8 @@
 use super::*;
 use crate::body::{Body, BodyError};
 use crate::serve::body::FillBody;
+use crate::serve::fill::LAGGARD_WAIT;
+use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use std::time::Duration;
 
@@ -102,4 +104,27 @@ async fn what_comes_from_the_origin_waits_for_nothing() {
     let mut whole = response(&rig, &leading, (0, Some(1000)));
     leading.push(&body).await;
     assert_eq!(ready(&mut whole).await, body);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_takes_nothing_is_waited_for_once_and_then_no_more() {
+    let (rig, body) = (Rig::new().await, body(40 * MIB));
+    let leading = rig.lead(HeadDraft { length: Some(body.len() as u64), ..draft("/a") }, None);
+    leading.stream();
+    let _stalled = response(&rig, &leading, (0, Some(body.len() as u64)));
+    let mut reading = response(&rig, &leading, (0, Some(body.len() as u64)));
+    // The task that leads reads too, as it does not in earnest.
+    drop(leading.reader);
+    let began = tokio::time::Instant::now();
+    let mut read = 0;
+    for piece in body.chunks(MIB) {
+        leading.leader.push(Bytes::copy_from_slice(piece), Pace::Slowest).await;
+        while read < body.len()
+            && let Some(frame) = reading.frame().now_or_never()
+        {
+            read += frame.unwrap().unwrap().into_data().unwrap().len();
+        }
+    }
+    assert_eq!(read, body.len());
+    assert_eq!(began.elapsed(), LAGGARD_WAIT);
 }
