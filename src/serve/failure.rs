@@ -115,6 +115,7 @@ mod tests {
         }
         stored.append(VARY, HeaderValue::from_static("y"));
         let fields = Unmet::precondition(&stored).fields;
-        assert_eq!((fields.len(), fields.get_all(VARY).iter().count(), &fields[ETAG]), (3, 2, "x"));
+        assert_eq!(fields[ETAG], "x");
+        assert_eq!((fields.len(), fields.get_all(VARY).iter().count()), (3, 2));
     }
 }
