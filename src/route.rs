@@ -20,7 +20,7 @@ use crate::proto::authority::Authority;
 use crate::proto::key::{CacheKey, KeyParts, ObjectId, Scheme};
 use crate::proto::semantics::{self, CachePolicy};
 use hashbrown::HashMap;
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
 use ipnet::IpNet;
@@ -200,6 +200,10 @@ impl Router {
             return Err(Refusal::Method);
         }
         self.check_size(head)?;
+        // RFC 9110 §10.1.1: there is no other expectation.
+        if head.headers.get_all(EXPECT).iter().any(|value| !semantics::is_continue(value)) {
+            return Err(Refusal::Expectation);
+        }
         let trusted = self.trusts(head.from);
         let scheme = effective_scheme(head, trusted)?;
         let host = request_host(head, scheme)?;

@@ -28,6 +28,8 @@ pub(super) struct Record {
     id: RequestId,
     from: IpAddr,
     version: Version,
+    /// Whether no body is sent, whatever the response has.
+    is_head: bool,
     asked: Option<Box<Asked>>,
     upload: UploadState,
     answered: Option<Answered>,
@@ -80,6 +82,7 @@ impl Record {
             id: front.ids.next(),
             from,
             version: request.version(),
+            is_head: request.method() == Method::HEAD,
             asked,
             upload,
             answered: None,
@@ -108,7 +111,7 @@ impl Record {
             }
             respond::failure(&failure, &node.snapshot.load().config.node.name, self.id, self.version)
         });
-        if matches!(response.body(), Body::Empty) {
+        if self.is_head || matches!(response.body(), Body::Empty) {
             self.termination = Termination::Complete;
         }
         let (status, at) = (response.status(), node.clock.mono());

@@ -2,7 +2,7 @@
 
 use crate::body::{Body, UploadFault};
 use crate::proto::semantics::CacheStatus;
-use crate::serve::{CACHE_STATUS, Failure, Refusal};
+use crate::serve::{CACHE_STATUS, Demand, Failure, Refusal};
 use crate::telemetry::RequestId;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
@@ -28,6 +28,7 @@ pub(super) fn status(failure: &Failure) -> (StatusCode, &'static str) {
         }
         Failure::Upload(fault) => (upload_status(*fault), fault.as_str()),
         Failure::Abandoned => (StatusCode::SERVICE_UNAVAILABLE, "abandoned"),
+        Failure::Unmet(unmet) => (demand_status(unmet.demand), unmet.demand.unmet()),
     }
 }
 
@@ -36,6 +37,13 @@ const fn upload_status(fault: UploadFault) -> StatusCode {
         UploadFault::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         UploadFault::Stalled | UploadFault::Slow => StatusCode::REQUEST_TIMEOUT,
         UploadFault::Broken | UploadFault::Ambiguous(_) => StatusCode::BAD_REQUEST,
+    }
+}
+
+const fn demand_status(demand: Demand) -> StatusCode {
+    match demand {
+        Demand::Precondition => StatusCode::PRECONDITION_FAILED,
+        Demand::Range => StatusCode::RANGE_NOT_SATISFIABLE,
     }
 }
 
@@ -51,9 +59,12 @@ pub(super) fn failure(failure: &Failure, node: &str, id: RequestId, version: Ver
     let mut response = Response::new(Body::Full(Bytes::from(text)));
     *response.status_mut() = status;
     let headers = response.headers_mut();
+    if let Failure::Unmet(unmet) = failure {
+        headers.clone_from(&unmet.fields);
+    }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(CACHE_STATUS, CacheStatus::own(node).detail(reason).to_value());
+    headers.entry(CACHE_STATUS).or_insert_with(|| CacheStatus::own(node).detail(reason).to_value());
     if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
         headers.insert(X_REQUEST_ID, id);
     }

@@ -287,6 +287,15 @@ fn heads_beyond_the_limits_are_refused() {
 }
 
 #[test]
+fn expectations_other_than_to_go_on_are_refused() {
+    for value in ["foo", "", "100-continue, x"] {
+        shop("/").header("expect", value).check_refused(Refusal::Expectation);
+    }
+    shop("/").header("expect", "100-continue").header("expect", "x").check_refused(Refusal::Expectation);
+    shop("/").header("expect", "100-Continue").routed();
+}
+
+#[test]
 fn connect_and_trace_are_not_implemented() {
     shop("/").method("TRACE").check_refused(Refusal::Method);
     shop("shop.example:80").method("CONNECT").check_refused(Refusal::Method);

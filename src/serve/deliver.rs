@@ -1,17 +1,17 @@
 //! Replies: conditions, ranges, and the fields that say what became of the request.
 
 use super::body::{FillBody, Parts, Passing, StoredBody};
-use super::failure::Failure;
+use super::failure::{Failure, Unmet};
 use super::fill::{Arriving, Reader};
 use super::{Cached, Exchange, Fetching, Snapshot, lead, tier_name};
 use crate::body::Body;
 use crate::config::model::{OriginServer, Site};
 use crate::origin::Fetched;
 use crate::proto::key::ObjectId;
-use crate::proto::plan::{FetchReason, Miss};
+use crate::proto::plan::FetchReason;
 use crate::proto::semantics::{
     self, Boundary, CacheStatus, Condition, FwdReason, Held, Multipart, NotStorable, Ranges, ResponseFacts,
-    Reuse, ValidateReason, Validators,
+    Reuse, Validators,
 };
 use crate::proto::swarm::NodeId;
 use crate::proto::verdict::Verdict;
@@ -167,7 +167,11 @@ impl Cached {
         let representation = Representation::of(hit.head.status, fields, hit.head.length, false);
         let first = representation.first();
         let status = self.stored_status(verdict, &hit, ttl);
-        let (part, mut response) = self.reply(representation);
+        (self.notes.age, self.notes.ttl) = (Some(age), Some(ttl));
+        let (part, mut response) = match self.reply(representation) {
+            Ok(reply) => reply,
+            Err(unmet) => return self.unmet(unmet, verdict, status),
+        };
         let length = hit.head.length.unwrap_or(0);
         let metrics = Arc::clone(&self.exchange.metrics);
         *response.body_mut() = match part {
@@ -176,8 +180,6 @@ impl Cached {
             Part::One(range) => StoredBody::body(hit, range.start - first..range.end - first, metrics),
             Part::Many(multipart) => Parts::body((multipart, first), hit, metrics),
         };
-        self.notes.age = Some(age);
-        self.notes.ttl = Some(ttl);
         self.finish(response, verdict, status, Some(age))
     }
 
@@ -196,10 +198,14 @@ impl Cached {
         }
         let status = status.to_value();
         let age = arriving.draft.initial_age;
+        (self.notes.age, self.notes.ttl) = (Some(age), Some(ttl));
         let fields = self.for_client(&arriving.facts, arriving.draft.fields.clone());
         let representation = Representation::of(arriving.draft.status, fields, arriving.draft.length, true);
         let first = representation.first();
-        let (part, mut response) = self.reply(representation);
+        let (part, mut response) = match self.reply(representation) {
+            Ok(reply) => reply,
+            Err(unmet) => return self.unmet(unmet, verdict, status),
+        };
         if verdict == Verdict::Origin {
             let withheld = arriving.withheld.iter();
             response.headers_mut().extend(withheld.map(|(name, value)| (name.clone(), value.clone())));
@@ -212,8 +218,6 @@ impl Cached {
                 self.fill_body(arriving, reader, (range.start - first, Some(range.end - first)))
             }
         };
-        self.notes.age = Some(age);
-        self.notes.ttl = Some(ttl);
         self.finish(response, verdict, status, Some(age))
     }
 
@@ -222,8 +226,7 @@ impl Cached {
             unreachable!("plan delivers an own response only after one came")
         };
         let fetched = *fetched;
-        self.note_origin(&fetched.server, fetched.response.status());
-        self.notes.attempts = fetched.attempts;
+        self.note_own(&fetched);
         let detail = self.pass_detail(&fetched);
         let status = self.forwarded_status().fwd_status(fetched.response.status()).detail(detail).to_value();
         let response = pass_through(&self.exchange, fetched);
@@ -246,6 +249,12 @@ impl Cached {
         Answer { outcome: Err(failure), verdict, metrics: Some(self.exchange.metrics), notes: self.notes }
     }
 
+    /// Says that what would be delivered with `verdict` is not what the request demands.
+    fn unmet(self, mut unmet: Box<Unmet>, verdict: Verdict, status: HeaderValue) -> Answer {
+        mark(&self.exchange.snapshot, &mut unmet.fields, status);
+        self.failed(Failure::Unmet(unmet), verdict)
+    }
+
     /// Stored fields without those that clients do not get.
     fn for_client(&self, facts: &ResponseFacts, mut fields: HeaderMap) -> HeaderMap {
         if facts.has_tags() && !self.exchange.routed.policy().expose_tags {
@@ -256,16 +265,16 @@ impl Cached {
 
     /// Evaluates conditions and ranges, and makes the head of the reply. Several ranges of a body that
     /// is still arriving are served as the whole (RFC 9110 §14.2: a server may ignore `Range`).
-    fn reply(&self, mut representation: Representation) -> (Part, Response<Body>) {
+    fn reply(&self, mut representation: Representation) -> Result<(Part, Response<Body>), Box<Unmet>> {
         let request = &self.exchange.facts;
         let is_ok = representation.status == StatusCode::OK || representation.held.is_some();
-        if is_ok && request.conditional {
+        if request.conditional {
             let validators = Validators::of(representation.status, &representation.fields);
             match semantics::condition(&self.method, &self.headers, &validators) {
                 Condition::Proceed => {}
-                Condition::NotModified => return (Part::None, not_modified(representation.fields)),
+                Condition::NotModified => return Ok((Part::None, not_modified(representation.fields))),
                 Condition::PreconditionFailed => {
-                    return (Part::None, precondition_failed(representation.fields));
+                    return Err(Unmet::precondition(&representation.fields));
                 }
             }
         }
@@ -280,14 +289,15 @@ impl Cached {
                 Part::Many(Multipart::new(boundary, fields, ranges, length))
             }
             Some(Ranges::Unsatisfiable) => {
-                return (Part::None, unsatisfiable(representation.complete().unwrap_or(0)));
+                let length = representation.complete().unwrap_or(0);
+                return Err(Unmet::range(semantics::unsatisfied_range(length)));
             }
         };
         partial_fields(&mut representation, &part);
         let mut response = Response::new(Body::Empty);
         *response.status_mut() = representation.status;
         *response.headers_mut() = representation.fields;
-        (if self.method == Method::HEAD { Part::None } else { part }, response)
+        Ok((if self.method == Method::HEAD { Part::None } else { part }, response))
     }
 
     fn fill_body(&self, arriving: Arc<Arriving>, reader: Reader, range: (u64, Option<u64>)) -> Body {
@@ -304,22 +314,15 @@ impl Cached {
     fn stored_status(&self, verdict: Verdict, hit: &Hit, ttl: i64) -> HeaderValue {
         let node = &self.exchange.snapshot.config.node.name;
         let status = match verdict {
-            // This node did not ask the origin.
-            Verdict::Revalidated if self.notes.from_peer && !self.notes.collapsed => {
-                CacheStatus::forward(node, FwdReason::Stale).stored().ttl(ttl).detail(verdict.as_str())
+            Verdict::Revalidated => {
+                let status = self.forwarded_status().stored().ttl(ttl).detail(verdict.as_str());
+                // Else it is another who asked the origin.
+                let asked = !(self.notes.collapsed || self.notes.from_peer);
+                if asked { status.fwd_status(StatusCode::NOT_MODIFIED) } else { status }
             }
-            Verdict::Revalidated if self.notes.collapsed => CacheStatus::forward(node, FwdReason::Stale)
-                .collapsed()
-                .stored()
-                .ttl(ttl)
-                .detail(verdict.as_str()),
-            Verdict::Revalidated => CacheStatus::forward(node, FwdReason::Stale)
-                .fwd_status(StatusCode::NOT_MODIFIED)
-                .stored()
-                .ttl(ttl)
-                .detail(verdict.as_str()),
             Verdict::StaleIfError => {
-                CacheStatus::forward(node, FwdReason::Stale).ttl(ttl).detail(verdict.as_str())
+                let status = self.forwarded_status().ttl(ttl).detail(verdict.as_str());
+                self.notes.origin_status.map_or(status, |told| status.fwd_status(told))
             }
             Verdict::StaleWhileRevalidate => CacheStatus::hit(node).ttl(ttl).detail(verdict.as_str()),
             _ => CacheStatus::hit(node).ttl(ttl).detail(tier_name(hit.tier)),
@@ -328,22 +331,8 @@ impl Cached {
     }
 
     fn forwarded_status(&self) -> CacheStatus<'_> {
-        let fwd = match (self.notes.reason, self.miss) {
-            (Some(FetchReason::Revalidate), _) if self.is_fresh() => FwdReason::Request,
-            (Some(FetchReason::Head), None) if self.is_fresh() => FwdReason::Request,
-            (Some(FetchReason::Revalidate | FetchReason::Refresh), _) => FwdReason::Stale,
-            (Some(FetchReason::Head), None) => FwdReason::Stale,
-            (_, Some(Miss::Vary)) => FwdReason::VaryMiss,
-            (_, Some(Miss::Partial)) => FwdReason::Partial,
-            _ => FwdReason::UriMiss,
-        };
-        let status = CacheStatus::forward(&self.exchange.snapshot.config.node.name, fwd);
+        let status = CacheStatus::forward(&self.exchange.snapshot.config.node.name, self.fwd);
         if self.notes.collapsed { status.collapsed() } else { status }
-    }
-
-    /// Whether what is stored is fresh, so that only the request demanded to ask the origin.
-    fn is_fresh(&self) -> bool {
-        matches!(self.found, Some((_, Reuse::Validate { ttl: 1.., why, .. })) if why != ValidateReason::OutOfSync)
     }
 
     /// Why the response was not stored, which the fetch may have found out already.
@@ -364,6 +353,12 @@ impl Cached {
         self.notes.server = Some(server.clone());
         self.notes.origin_status = Some(status);
         self.notes.attempts = self.notes.attempts.max(1);
+    }
+
+    /// Notes who gave a response that is this request's own, be it delivered or not.
+    pub(super) fn note_own(&mut self, fetched: &Fetched) {
+        self.note_origin(&fetched.server, fetched.response.status());
+        self.notes.attempts = fetched.attempts;
     }
 
     /// Adds the fields that every reply for the cache carries.
@@ -431,21 +426,6 @@ fn not_modified(mut fields: HeaderMap) -> Response<Body> {
     let mut response = Response::new(Body::Empty);
     *response.status_mut() = StatusCode::NOT_MODIFIED;
     *response.headers_mut() = fields;
-    response
-}
-
-fn precondition_failed(fields: HeaderMap) -> Response<Body> {
-    let mut response = not_modified(fields);
-    *response.status_mut() = StatusCode::PRECONDITION_FAILED;
-    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(0));
-    response
-}
-
-fn unsatisfiable(length: u64) -> Response<Body> {
-    let mut response = Response::new(Body::Empty);
-    *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
-    response.headers_mut().insert(CONTENT_RANGE, semantics::unsatisfied_range(length));
-    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(0));
     response
 }
 

@@ -34,7 +34,7 @@ mod supply;
 mod tests;
 
 pub use deliver::{Answer, CACHE_STATUS, Notes};
-pub use failure::Failure;
+pub use failure::{Demand, Failure, Unmet};
 pub use fill::FillTable;
 pub use known::Known;
 pub use orders::{By, Done, NotDone, Order, Orders, WAIT_DEFAULT, WAIT_MAX, Way};
@@ -50,7 +50,7 @@ use crate::proto::key::{ObjectId, Scheme, VariantId};
 use crate::proto::plan::{self, Event, Miss, Step, Tier};
 use crate::proto::purge::Judgement;
 use crate::proto::semantics::{
-    self, EtagKind, Held, Language, RequestFacts, Reuse, Span, Stored, VaryList, Wanted,
+    self, EtagKind, FwdReason, Held, Language, RequestFacts, Reuse, Span, Stored, VaryList, Wanted,
 };
 use crate::proto::time::{Now, Wall};
 use crate::proto::verdict::Verdict;
@@ -259,6 +259,8 @@ struct Cached {
     part: Option<Hit>,
     /// Why the store had nothing to use.
     miss: Option<Miss>,
+    /// Why the request goes forward, if it does.
+    fwd: FwdReason,
     replans: u8,
     notes: Notes,
 }
@@ -282,6 +284,7 @@ impl Cached {
             found: None,
             part: None,
             miss: None,
+            fwd: FwdReason::UriMiss,
             replans: 0,
             notes,
         }
@@ -301,7 +304,12 @@ impl Cached {
             }
             match step {
                 Step::Lookup => event = self.lookup().await,
-                Step::Deliver(verdict) => return self.deliver_stored(verdict),
+                Step::Deliver(verdict) => {
+                    if let Fetching::Own(failed) = &fetching {
+                        self.note_own(failed);
+                    }
+                    return self.deliver_stored(verdict);
+                }
                 Step::DeliverAndRefresh => {
                     self.refresh_behind();
                     return self.deliver_stored(Verdict::StaleWhileRevalidate);
@@ -383,6 +391,9 @@ impl Cached {
                 }
                 Ok(reuse) => {
                     let tier = hit.tier;
+                    if let Reuse::Validate { why, ttl, .. } = reuse {
+                        self.fwd = why.fwd(ttl);
+                    }
                     self.found = Some((hit, reuse));
                     Event::Found(tier, reuse)
                 }
@@ -439,6 +450,11 @@ impl Cached {
     fn missed(&mut self, miss: Miss) -> Event {
         self.notes.missed = true;
         self.miss = Some(miss);
+        self.fwd = match miss {
+            Miss::Vary => FwdReason::VaryMiss,
+            Miss::Partial => FwdReason::Partial,
+            Miss::Uri | Miss::Damaged | Miss::Purged => FwdReason::UriMiss,
+        };
         Event::Missed(miss)
     }
 

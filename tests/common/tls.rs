@@ -91,7 +91,17 @@ impl Http2 {
 
     /// `None` if the server has said that it does not serve this request any more (RFC 9113 §6.8).
     pub(crate) async fn get_if_open(&self, url: &str) -> Option<Http2Reply> {
-        let request = Request::get(url).body(Full::default()).unwrap();
+        self.ask_if_open(url, &[]).await
+    }
+
+    pub(crate) async fn ask(&self, url: &str, fields: &[(&str, &str)]) -> Http2Reply {
+        self.ask_if_open(url, fields).await.expect("an open connection")
+    }
+
+    async fn ask_if_open(&self, url: &str, fields: &[(&str, &str)]) -> Option<Http2Reply> {
+        let request = Request::get(url);
+        let request = fields.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        let request = request.body(Full::default()).unwrap();
         let sent = super::in_time("a response", self.0.clone().try_send_request(request)).await;
         let response = match sent {
             Ok(response) => response,

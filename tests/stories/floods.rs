@@ -238,6 +238,32 @@ async fn fields_that_unpack_to_megabytes_are_not_kept() {
     }
 }
 
+/// Beyond what this node answers itself it is h2 that refuses a head; if it closes the connection, that is counted.
+#[tokio::test]
+async fn a_head_that_is_far_too_large_and_goes_on_is_cut_and_counted() {
+    // More than is looked at, by a field of 3000 bytes that is said again by one byte each; then one of 100,000.
+    let unpacks = [&b"\x40\x01a\x7f\xb9\x16"[..], &[b'v'; 3000], &[0xbe; 25]].concat();
+    let goes_on = b"\x00\x01b\x7f\xa1\x8c\x06";
+    // And many small ones.
+    let many = [&b"\x00\x03x-b\x64"[..], &[b'v'; 100]].concat().repeat(110);
+    for (more, rest, refused, calmed) in
+        [([&unpacks[..], goes_on].concat(), vec![b'v'; 16_384], 1.0, 0.0), (many.clone(), many, 0.0, 1.0)]
+    {
+        let stage = Stage::new("").await;
+        let (mut client, mut other) = (stage.connect().await, stage.connect().await);
+        client.send(frame(HEADERS, END_STREAM, 1, &fields("GET", "/held", &[]))).await;
+        client.send(frame(CONTINUATION, 0, 1, &more)).await;
+        for _ in 0..9 {
+            client.send(frame(CONTINUATION, 0, 1, &rest)).await;
+        }
+        stage.assert_unharmed(&mut other, 0).await;
+        let (code, _) = client.goaway().await;
+        assert_eq!(code, if refused > 0.0 { COMPRESSION_ERROR } else { ENHANCE_YOUR_CALM });
+        let counted = stage.node.metric("shoal_requests_refused_total{reason=\"fields_too_large\"}");
+        assert_eq!((stage.held(), counted, stage.floods("broken")), (0, refused, calmed));
+    }
+}
+
 #[tokio::test]
 async fn streams_beyond_the_limit_are_refused_and_in_the_end_cut() {
     let stage = Stage::new("[limits]\nhttp2_streams = 10").await;

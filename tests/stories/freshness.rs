@@ -161,7 +161,8 @@ async fn a_failing_origin_is_stood_in_for_by_what_is_stale() {
         node.warm("/x").await;
         let stale = node.get("/x").await;
         stale.assert_is(200, "old");
-        assert!(stale.cache_status().contains("fwd=stale"), "{}", stale.cache_status());
+        let expected = format!("edge; fwd=stale; fwd-status={status}; ttl=-");
+        assert!(stale.cache_status().starts_with(&expected), "{}", stale.cache_status());
         assert!(stale.cache_status().ends_with("; detail=stale_if_error"), "{}", stale.cache_status());
     }
 }
@@ -175,6 +176,11 @@ async fn an_origin_that_refuses_connections_is_stood_in_for_by_what_is_stale() {
     origin.stop().await;
     let stale = node.get("/x").await;
     stale.assert_is(200, "old");
+    assert!(
+        stale.cache_status().starts_with("edge; fwd=stale; ttl=-"),
+        "no status: {}",
+        stale.cache_status()
+    );
     assert!(stale.cache_status().ends_with("; detail=stale_if_error"), "{}", stale.cache_status());
     let failed = node.get("/unknown").await;
     assert_eq!(failed.status, 502);
@@ -243,8 +249,38 @@ async fn a_client_may_demand_a_validation() {
         node.warm("/x").await;
         let revalidated = node.ask("GET", "/x", &[demand]).await;
         revalidated.assert_is(200, "body");
-        assert!(revalidated.cache_status().contains("fwd-status=304"), "{}", revalidated.cache_status());
+        let status = revalidated.cache_status();
+        assert!(status.contains("; fwd=request; fwd-status=304;"), "{demand}: {status}");
         assert_eq!(origin.asked("/x")[1].field("if-none-match"), Some("\"one\""), "{demand}");
+    }
+}
+
+/// RFC 9211 §2.2: `request` is for what is fresh, and only the request would not have it.
+#[tokio::test]
+async fn the_reason_to_go_forward_is_the_same_whatever_the_origin_answers() {
+    const FRESH: [&str; 2] = ["Cache-Control: max-age=60", ETAG];
+    const UNSURE: [&str; 2] = ["Cache-Control: no-cache, max-age=60", ETAG];
+    for (stored, demand, fwd) in [
+        (&FRESH[..], Some("Cache-Control: no-cache"), "request"),
+        (&FRESH, Some("Cache-Control: max-age=0"), "request"),
+        (&FRESH, Some("Cache-Control: min-fresh=90"), "request"),
+        (&UNSURE, None, "stale"),
+        (&STALE, None, "stale"),
+        (&STALE, Some("Cache-Control: no-cache"), "stale"),
+    ] {
+        for method in ["GET", "HEAD"] {
+            for status in [200, 304, 404] {
+                let origin = Origin::start().await;
+                let answer = if status == 304 && method == "HEAD" { 200 } else { status };
+                origin.says_in_turn("/x", [reply(200, stored, "body"), reply(answer, stored, "")]);
+                let node = Node::before(&origin).await;
+                node.warm("/x").await;
+                let forwarded = node.ask(method, "/x", demand.as_slice()).await;
+                let expected = format!("edge; fwd={fwd}; fwd-status={answer};");
+                let told = forwarded.cache_status();
+                assert!(told.starts_with(&expected), "{demand:?} {method} {status}: {told}");
+            }
+        }
     }
 }
 

@@ -135,9 +135,26 @@ async fn conditions_that_fail_get_the_whole_or_412() {
     node.ask("GET", "/x", &["If-Match: \"one\""]).await.assert_is(200, "0123456789");
     for condition in ["If-Match: \"two\"", "If-Unmodified-Since: Sun, 01 Nov 2020 09:59:59 GMT"] {
         let failed = node.ask("GET", "/x", &[condition]).await;
-        assert_eq!((failed.status, failed.body.len()), (412, 0), "{condition}");
+        assert_eq!(failed.status, 412, "{condition}");
+        assert_eq!(failed.field("etag"), Some("\"one\""), "{condition}");
     }
     assert_eq!(origin.count("/x"), 1);
+}
+
+/// RFC 9110 §13.2.1: they count for whatever would be answered with a 2xx.
+#[tokio::test]
+async fn conditions_count_for_all_that_is_successful_and_for_nothing_else() {
+    for (status, met, failed) in [(200, 304, 412), (203, 304, 412), (204, 304, 412), (404, 404, 404)] {
+        let origin = Origin::start().await;
+        origin.says("/x", reply(status, &[FRESH, ETAG], ""));
+        let node = Node::before(&origin).await;
+        assert_eq!(node.get("/x").await.status, status);
+        node.settled().await;
+        node.get("/x").await.assert_hit();
+        assert_eq!(node.ask("GET", "/x", &["If-None-Match: \"one\""]).await.status, met, "{status}");
+        assert_eq!(node.ask("GET", "/x", &["If-Match: \"two\""]).await.status, failed, "{status}");
+        assert_eq!(origin.count("/x"), 1);
+    }
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ mod stream;
 use super::conn::{Connection, Io};
 use crate::config::model::Limits;
 use crate::proto::flood::Flood;
+use crate::serve::Refusal;
 use bytes::Bytes;
 use h2::server::{self, Builder, Handshake, SendResponse};
 use h2::{Ping, PingPong, Reason, RecvStream};
@@ -39,6 +40,14 @@ const SEND_BUFFER: usize = 256 << 10;
 /// Bytes that a client may send ahead on one stream, and on all of a connection: what one connection can make
 /// this node hold of its uploads.
 const WINDOW: u32 = 1 << 20;
+/// What h2 counts for each field beside its name and value (RFC 9113 §10.5.1); the limits of this node count
+/// [`FIELD_WEIGHT`].
+const FIELD_WEIGHT_H2: usize = 32;
+/// As on an HTTP/1.1 wire: `: ` and CRLF.
+const FIELD_WEIGHT: usize = 4;
+/// Bytes by which a head may pass the limits of this node before h2 refuses it, of its own and without a word to the log: one
+/// frame. The target, which has a limit of its own, and the other pseudo-fields are within.
+const HEAD_SLACK: usize = 16 << 10;
 /// Streams that are read before the first of them is answered; room for them is held on the stack.
 const ROUND: usize = 8;
 
@@ -61,11 +70,19 @@ fn settings(limits: &Limits) -> Builder {
         .initial_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
         .max_concurrent_streams(limits.http2_streams)
-        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+        .max_header_list_size(head_bytes(limits))
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
         .max_local_error_reset_streams(Some(LOCAL_RESETS_MAX))
         .max_send_buffer_size(SEND_BUFFER);
     builder
+}
+
+/// Bytes of a head, as h2 counts them, from which on it is not even looked at. `route` judges what is below, as of a client
+/// that speaks HTTP/1.1, so it is more than any head that it lets pass.
+fn head_bytes(limits: &Limits) -> u32 {
+    let fields = limits.header_count.saturating_mul(FIELD_WEIGHT_H2 - FIELD_WEIGHT);
+    let bytes = limits.header_bytes.saturating_add(fields);
+    u32::try_from(bytes.saturating_add(limits.uri_bytes).saturating_add(HEAD_SLACK)).unwrap_or(u32::MAX)
 }
 
 /// A connection from its settings to its end.
@@ -179,8 +196,17 @@ impl Connection {
 
     /// Counts what h2 itself found too much of.
     fn ended_by(&self, error: &h2::Error) {
-        if error.is_library() && error.reason() == Some(Reason::ENHANCE_YOUR_CALM) {
-            self.flooded(Flood::Broken);
+        if !error.is_library() {
+            return;
+        }
+        match error.reason() {
+            Some(Reason::ENHANCE_YOUR_CALM) => self.flooded(Flood::Broken),
+            // Of a head that is far too long and goes on; one that does not unpack breaks the protocol.
+            Some(Reason::COMPRESSION_ERROR) => {
+                self.count_refusal(Refusal::FieldsTooLarge);
+                tracing::debug!(from = %self.client.from, "request head far too large, connection closed");
+            }
+            _ => {}
         }
     }
 }

@@ -52,7 +52,7 @@ pub use range::{
     ContentRange, RANGES_MAX, Ranges, Span, Wanted, content_range, parse_content_range, range_is_far, ranges,
     unsatisfied_range,
 };
-pub use request::{MethodClass, RequestFacts, expects_continue, hops_left};
+pub use request::{MethodClass, RequestFacts, expects_continue, hops_left, is_continue};
 pub use reuse::{Reuse, Stored, ValidateReason, reuse};
 pub use storable::{NotStorable, StoreReason, personal, storable, storable_post};
 pub use vary::{Language, VARY_NAMES_MAX, Vary, VaryList};

@@ -2,7 +2,7 @@
 
 use super::directives::{Argument, DELTA_MAX, seconds, visit_members};
 use http::Method;
-use http::header::{self, HeaderMap};
+use http::header::{self, HeaderMap, HeaderValue};
 
 /// What a method means to a cache (RFC 9110 §9.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +115,12 @@ impl RequestFacts {
 
 /// Whether a client sends its body only when it is told to, or has waited long enough (RFC 9110 §10.1.1).
 pub fn expects_continue(request: &HeaderMap) -> bool {
-    request.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+    request.get(header::EXPECT).is_some_and(is_continue)
+}
+
+/// Whether an `Expect` is the one that there is (RFC 9110 §10.1.1).
+pub fn is_continue(expected: &HeaderValue) -> bool {
+    expected.as_bytes().eq_ignore_ascii_case(b"100-continue")
 }
 
 /// How many more hops an OPTIONS may take, if it says so: with none left it is to be answered here (RFC 9110 §7.6.2). What is

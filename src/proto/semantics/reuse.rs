@@ -93,11 +93,14 @@ impl ValidateReason {
         }
     }
 
-    /// The reason of RFC 9211 §2.2 for going forward.
-    pub const fn fwd(self) -> FwdReason {
+    /// The reason of RFC 9211 §2.2 for going forward. What a request demands of a response that is stale anyway, with `ttl`
+    /// seconds left, is no reason of its own.
+    pub const fn fwd(self, ttl: i64) -> FwdReason {
         match self {
-            Self::Stale | Self::NoCache | Self::Purged | Self::OutOfSync => FwdReason::Stale,
-            Self::RequestNoCache | Self::RequestMaxAge | Self::RequestMinFresh => FwdReason::Request,
+            Self::RequestNoCache | Self::RequestMaxAge | Self::RequestMinFresh if ttl > 0 => {
+                FwdReason::Request
+            }
+            _ => FwdReason::Stale,
         }
     }
 }

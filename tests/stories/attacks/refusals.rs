@@ -211,12 +211,19 @@ async fn over_http2_refusals_are_the_same() {
     let tasks = shoal::task::Spawner::current();
     let stream = tokio::net::TcpStream::connect(observed.node.doors[0]).await.unwrap();
     let client = crate::common::tls::Http2::over(stream, &tasks).await;
-    for (reason, status, url) in [
-        ("too_many_parameters", 414, format!("http://site.test/x?{}", "a&".repeat(300))),
-        ("misdirected", 421, "https://site.test/x".to_owned()),
-        ("bad_host", 400, "http://site..test/x".to_owned()),
+    let url = "http://site.test/x";
+    let (large, target) = ("a".repeat(40_000), format!("{url}?{}", "a".repeat(40_000)));
+    for (reason, status, url, fields) in [
+        ("too_many_parameters", 414, format!("{url}?{}", "a&".repeat(300)), vec![]),
+        ("misdirected", 421, "https://site.test/x".to_owned(), vec![]),
+        ("bad_host", 400, "http://site..test/x".to_owned(), vec![]),
+        ("unknown_expectation", 417, url.to_owned(), vec![("expect", "foo")]),
+        ("fields_too_large", 431, url.to_owned(), vec![("cookie", &*large)]),
+        ("uri_too_long", 414, target, vec![]),
     ] {
-        let answer = client.get(&url).await;
+        let answer = client.ask(&url, &fields).await;
+        assert_eq!(answer.fields["cache-control"], "no-store", "{reason}");
+        assert!(std::str::from_utf8(&answer.body).unwrap().contains(reason), "{reason}: {:?}", answer.body);
         let field = |name: &str| answer.fields.get(name).map(|value| value.to_str().unwrap().to_owned());
         assert_eq!(
             (answer.status.as_u16(), field("cache-status")),
@@ -230,4 +237,73 @@ async fn over_http2_refusals_are_the_same() {
         assert_eq!(observed.node.metric(&refused(reason)), 1.0);
     }
     assert_eq!(origin.count_all(), 0);
+    let expected = client.ask(url, &[("expect", "100-continue")]).await;
+    assert_eq!(expected.status, 200);
+    // Within the limits of fields and target alike, though HTTP/2 counts more for each field.
+    let fields: Vec<_> = (0..99).map(|nth| (format!("x-{nth}"), "v".repeat(315))).collect();
+    let fields: Vec<_> = fields.iter().map(|(name, value)| (&**name, &**value)).collect();
+    assert_eq!(client.ask(&format!("{url}?{}", "a".repeat(8000)), &fields).await.status, 200);
+}
+
+/// What is stored, and answers with 412 or 416, is for others to keep; that answer is not.
+#[tokio::test]
+async fn demands_that_are_not_met_tell_the_version_and_nothing_that_lets_others_store_the_answer() {
+    let origin = Origin::start().await;
+    let fields = [
+        "Cache-Control: public, max-age=3600",
+        "Expires: Thu, 01 Jan 2099 00:00:00 GMT",
+        "Set-Cookie: a=b",
+        "Surrogate-Control: max-age=9",
+        "X-Own: 1",
+        "ETag: \"one\"",
+        "Vary: Accept",
+        "Content-Type: text/css",
+    ];
+    origin.says("/x", reply(200, &fields, "0123456789"));
+    let mut observed = Observed::before(&origin, "").await;
+    // The first is answered from what is arriving, the others from what is stored.
+    for (demand, status, reason) in [
+        ("If-Match: \"two\"", 412, "precondition_failed"),
+        ("If-Match: \"two\"", 412, "precondition_failed"),
+        ("Range: bytes=10-", 416, "range_not_satisfiable"),
+    ] {
+        for method in ["GET", "HEAD"] {
+            let answer = observed.node.ask(method, "/x", &[demand]).await;
+            observed.node.settled().await;
+            if (method, status) == ("HEAD", 416) {
+                // `Range` is of GET alone.
+                assert_eq!(answer.status, 200);
+                observed.line().await;
+                continue;
+            }
+            assert_eq!((answer.status, answer.field("cache-control")), (status, Some("no-store")));
+            for name in ["age", "set-cookie", "expires", "surrogate-control", "x-own", "connection"] {
+                assert_eq!(answer.field(name), None, "{name}");
+            }
+            assert_eq!(answer.field("content-range"), (status == 416).then_some("bytes */10"));
+            let version = (answer.field("etag"), answer.field("vary"));
+            assert_eq!(version, (status == 412).then_some(("\"one\"", "Accept")).unzip());
+            assert_eq!(answer.field("content-type"), Some("text/plain; charset=utf-8"));
+            assert!(answer.cache_status().contains("; ttl="), "{}", answer.cache_status());
+            let id = answer.field("x-request-id").expect("an id to look for in the log");
+            let text = answer.text();
+            assert_eq!(method == "HEAD", text.is_empty());
+            assert!(text.is_empty() || text.contains(id) && text.contains(reason), "{text}");
+            let line = observed.line().await;
+            assert_eq!((&line["request_id"], &line["detail"]), (&Value::from(id), &Value::from(reason)));
+            assert_eq!((&line["status"], &line["termination"]), (&status.into(), &"complete".into()));
+        }
+    }
+    observed.node.get("/x").await.assert_is(200, "0123456789");
+    assert_eq!(origin.count("/x"), 1);
+}
+
+#[tokio::test]
+async fn a_head_that_is_refused_ends_as_it_should() {
+    let origin = telling().await;
+    let mut observed = Observed::before(&origin, "").await;
+    let refused = observed.node.ask("HEAD", "/x", &["Via: 1.1 edge"]).await;
+    refused.assert_is(508, "");
+    let line = observed.line().await;
+    assert_eq!((&line["bytes_out"], &line["termination"]), (&0.into(), &"complete".into()));
 }
