@@ -56,5 +56,7 @@ mod slow;
 mod smuggling;
 #[path = "stories/suite.rs"]
 mod suite;
+#[path = "stories/validations.rs"]
+mod validations;
 #[path = "stories/watching.rs"]
 mod watching;

@@ -160,7 +160,8 @@ enum Part {
 }
 
 impl Cached {
-    pub(super) fn deliver_stored(mut self, verdict: Verdict) -> Answer {
+    /// `withheld` are the fields of a 304 that are this client's alone.
+    pub(super) fn deliver_stored(mut self, verdict: Verdict, withheld: Option<&HeaderMap>) -> Answer {
         let (hit, reuse) = self.found.take().expect("plan delivers only what was found");
         let (age, ttl) = age_and_ttl(reuse);
         let fields = self.for_client(&hit.head.facts, hit.head.fields());
@@ -172,6 +173,10 @@ impl Cached {
             Ok(reply) => reply,
             Err(unmet) => return self.unmet(unmet, verdict, status),
         };
+        if let Some(withheld) = withheld {
+            let withheld = withheld.iter();
+            response.headers_mut().extend(withheld.map(|(name, value)| (name.clone(), value.clone())));
+        }
         let length = hit.head.length.unwrap_or(0);
         let metrics = Arc::clone(&self.exchange.metrics);
         *response.body_mut() = match part {

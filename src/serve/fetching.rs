@@ -112,7 +112,8 @@ impl Cached {
                 let filled = Filled::Streaming { collapsed, source: arriving.source };
                 self.filled(filled, Fetching::Arriving(arriving, reader))
             }
-            Outcome::Refreshed(hit) => {
+            Outcome::Refreshed(refreshed) => {
+                let hit = refreshed.hit.clone();
                 // Decided, since the fill has ended.
                 let under = reader.poll_under(&Context::from_waker(Waker::noop()));
                 let in_fleet = self.exchange.worker.node.mesh.is_some();
@@ -121,7 +122,9 @@ impl Cached {
                 self.found = self.judge(&hit).ok().filter(|_| covered).map(|reuse| (hit, reuse));
                 let filled =
                     if self.found.is_some() { Filled::Refreshed { collapsed } } else { Filled::Unfit };
-                self.filled(filled, Fetching::Nothing)
+                let is_own = self.found.is_some() && !collapsed;
+                let fetching = if is_own { Fetching::Refreshed(refreshed) } else { Fetching::Nothing };
+                self.filled(filled, fetching)
             }
             Outcome::Own(fetched, server_error) => {
                 self.filled(Filled::Own { server_error }, Fetching::Own(fetched))

@@ -2,7 +2,8 @@
 //! longer what the origin has.
 
 use super::fill::Leader;
-use super::lead::{self, Reach};
+use super::lead::Reach;
+use super::renewal::Renewal;
 use super::{Cached, Gone};
 use crate::origin::Fetched;
 use crate::proto::plan::FetchReason;
@@ -52,7 +53,9 @@ impl Cached {
                 semantics::ensure_date(&mut told.fields, told.received);
                 let facts = ResponseFacts::parse(told.status, &told.fields);
                 let age = semantics::corrected_initial_age(&facts, told.request_sent, told.received);
-                lead::renew(node, &asking, hit, (&told.fields, age, told.received)).await;
+                if let Some(renewal) = Renewal::of(&asking, hit, (&told.fields, age, told.received)) {
+                    renewal.carry_out(node, &asking, hit).await;
+                }
             }
         }
     }

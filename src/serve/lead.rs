@@ -6,7 +6,7 @@ use super::fill::{Arriving, Leader, Under};
 use super::intake::Intake;
 use super::leave::Leave;
 use super::splice::{self, Joint, Splice, Stored};
-use super::{Node, Worker, seek};
+use super::{Node, Worker, renewal, seek};
 use crate::body::Body;
 use crate::config::model::Site;
 use crate::origin::{FetchError, Fetched, on_interim};
@@ -19,11 +19,10 @@ use crate::proto::seek::Ground;
 use crate::proto::semantics::{
     self, CachePolicy, NotStorable, RequestFacts, ResponseFacts, StoreReason, Vary, VaryList, Wanted,
 };
-use crate::proto::time::Wall;
 use crate::proto::verdict::Source;
 use crate::store::Hit;
 use crate::telemetry::{SiteMetrics, enter};
-use http::header::{CONTENT_RANGE, RANGE};
+use http::header::RANGE;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
 use std::sync::Arc;
@@ -126,15 +125,15 @@ pub(super) async fn from_origin(worker: Arc<Worker>, mut asking: Asking, leader:
             leave.failed();
         }
         Ok((fetched, Classified::Refresh(hit))) => {
-            let (hit, not) = refresh(&worker, &asking, &hit, fetched).await;
-            if worker.node.purges.judge(&hit.head) != Judgement::Clear {
+            let refreshed = renewal::refresh(&worker.node, &asking, &hit, fetched).await;
+            if worker.node.purges.judge(&refreshed.hit.head) != Judgement::Clear {
                 // It stays what it was judged before, so nobody is sent here for it.
                 worker.node.metrics.purges.fills.inc();
                 leave.not_kept();
             } else {
-                leave.validated(&asking, &hit, not, worker.node.clock.now().wall);
+                leave.validated(&asking, &refreshed, worker.node.clock.now().wall);
             }
-            leader.refreshed(hit);
+            leader.refreshed(refreshed);
         }
         Ok((fetched, Classified::Store(storable, splice))) => {
             store(worker, &asking, (leader, leave), (fetched, storable), splice).await;
@@ -307,57 +306,6 @@ pub(super) fn storable_as(
     }
 }
 
-/// Brings a stored version up to date with a 304 (RFC 9111 §3.2, §4.3.4). Says also why it may not be stored
-/// any more, if that is so.
-async fn refresh(
-    worker: &Worker,
-    asking: &Asking,
-    hit: &Hit,
-    fetched: Fetched,
-) -> (Hit, Option<NotStorable>) {
-    let (request_sent, received) = (fetched.request_sent, fetched.received);
-    let mut update = fetched.response.into_parts().0.headers;
-    semantics::ensure_date(&mut update, received);
-    let facts = ResponseFacts::parse(StatusCode::NOT_MODIFIED, &update);
-    let age = semantics::corrected_initial_age(&facts, request_sent, received);
-    renew(&worker.node, asking, hit, (&update, age, received)).await
-}
-
-/// Gives a stored version the fields of what validated it, the age that this had, and the time at which it
-/// was received.
-pub(super) async fn renew(
-    node: &Node,
-    asking: &Asking,
-    hit: &Hit,
-    (update, age, received): (&HeaderMap, u32, Wall),
-) -> (Hit, Option<NotStorable>) {
-    let Ok(mut draft) = hit.head.to_draft() else { return (hit.clone(), None) };
-    let place = draft.fields.get(CONTENT_RANGE).filter(|_| hit.head.is_part()).cloned();
-    draft.fields = semantics::merge_304(&draft.fields, update);
-    if let Some(place) = place {
-        // Which bytes these are is not for a 304 to say.
-        draft.fields.insert(CONTENT_RANGE, place);
-    }
-    draft.received = received;
-    draft.initial_age = age;
-    // Which purges were known of the old head says nothing of what it was given now.
-    draft.position = asking.position;
-    // A site may have shared it when it was stored.
-    draft.personal |= asking.reach == Reach::Off;
-    let merged = ResponseFacts::parse(draft.status, &draft.fields);
-    let not = semantics::storable(&asking.request, &merged, &asking.policy).err();
-    let hit = node.store.refresh(hit, draft).await;
-    match not {
-        None => node.known.storable(asking.object, node.store.vary(asking.object)),
-        // The leave to store was taken back; those who wait are served all the same.
-        Some(not) => {
-            asking.metrics.not_stored.inc(not as usize);
-            node.store.invalidate(asking.object).await;
-        }
-    }
-    (hit, not)
-}
-
 /// Streams a storable response into its fill and the store.
 async fn store(
     worker: Arc<Worker>,
@@ -374,7 +322,10 @@ async fn store(
         || key::variant(object, std::iter::empty()),
         |vary| vary.variant(object, &asking.selecting),
     );
-    let mut withheld = semantics::withheld_fields(&head.headers);
+    let mut withheld = match &splice {
+        Some(splice) => splice.withheld().clone(),
+        None => semantics::withheld_fields(&head.headers),
+    };
     if !asking.policy.expose_tags {
         semantics::strip_tags(&mut withheld);
     }

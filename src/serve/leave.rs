@@ -1,9 +1,10 @@
 //! On what ground a fill asks the origin, and how it tells the directory what came of it.
 
+use super::fill::{Kept, Refreshed};
 use super::lead::Asking;
 use crate::peer::Lease;
 use crate::proto::seek::Ground;
-use crate::proto::semantics::{self, NotStorable};
+use crate::proto::semantics;
 use crate::proto::swarm::{Ending, Holding};
 use crate::proto::time::Wall;
 use crate::store::Hit;
@@ -53,11 +54,12 @@ impl Leave {
         }
     }
 
-    /// The stored version was validated; it may still be stored unless `not` says why not.
-    pub(super) fn validated(self, asking: &Asking, hit: &Hit, not: Option<NotStorable>, now: Wall) {
-        match not {
-            None => self.stored(asking, hit, now),
-            Some(not) => self.not_storable(not.is_of_object()),
+    /// The stored version was validated.
+    pub(super) fn validated(self, asking: &Asking, refreshed: &Refreshed, now: Wall) {
+        match refreshed.kept {
+            Kept::Yes => self.stored(asking, &refreshed.hit, now),
+            Kept::OtherVariant => self.not_kept(),
+            Kept::NotStorable(not) => self.not_storable(not.is_of_object()),
         }
     }
 }

@@ -26,6 +26,7 @@ mod orders;
 mod pass;
 mod post;
 mod purge;
+mod renewal;
 mod rest;
 mod seek;
 mod splice;
@@ -61,7 +62,7 @@ use crate::store::{Hit, Lookup, MissReason, Store};
 use crate::task::Spawner;
 use crate::telemetry::{Metrics, SiteMetrics};
 use arc_swap::ArcSwap;
-use fill::{Arriving, Reader, WINDOW_BYTES};
+use fill::{Arriving, Reader, Refreshed, WINDOW_BYTES};
 use hashbrown::HashMap;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version};
 use intake::RANGE_EXTRA_MAX;
@@ -270,7 +271,19 @@ enum Fetching {
     Nothing,
     Arriving(Arc<Arriving>, Reader),
     Own(Box<Fetched>),
+    /// A validation that this request asked for itself.
+    Refreshed(Arc<Refreshed>),
     Failed(Failure),
+}
+
+impl Fetching {
+    /// What no other request gets of what is delivered from the store.
+    fn withheld(&self) -> Option<&HeaderMap> {
+        match self {
+            Self::Refreshed(refreshed) => Some(&refreshed.withheld),
+            _ => None,
+        }
+    }
 }
 
 impl Cached {
@@ -308,11 +321,11 @@ impl Cached {
                     if let Fetching::Own(failed) = &fetching {
                         self.note_own(failed);
                     }
-                    return self.deliver_stored(verdict);
+                    return self.deliver_stored(verdict, fetching.withheld());
                 }
                 Step::DeliverAndRefresh => {
                     self.refresh_behind();
-                    return self.deliver_stored(Verdict::StaleWhileRevalidate);
+                    return self.deliver_stored(Verdict::StaleWhileRevalidate, None);
                 }
                 Step::Fetch(how, reason) => {
                     (event, fetching) = Box::pin(self.fetch(how, reason, interims)).await;
@@ -404,7 +417,11 @@ impl Cached {
                     self.missed(Miss::Purged)
                 }
             },
-            Err(miss) => self.missed(miss),
+            Err(miss) => {
+                // Found before, if this was planned anew: it is another request's.
+                self.found = None;
+                self.missed(miss)
+            }
         }
     }
 

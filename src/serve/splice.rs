@@ -20,7 +20,7 @@ use crate::proto::object::layout::{record_count, record_span_within};
 use crate::proto::plan::FetchReason;
 use crate::proto::relay::Checker;
 use crate::proto::seek::Ground;
-use crate::proto::semantics::{self, Completion, EtagKind, Held, Place, Wanted};
+use crate::proto::semantics::{self, Completion, EtagKind, Held, Merged, Place, Wanted};
 use crate::proto::time::Wall;
 use crate::store::Hit;
 use futures_util::FutureExt;
@@ -45,6 +45,8 @@ pub(super) struct Splice {
     held: Held,
     /// The fields of both (RFC 9111 §3.4).
     fields: HeaderMap,
+    /// Those of the answer that only the client whose request brought it gets.
+    withheld: HeaderMap,
 }
 
 impl Joint {
@@ -86,12 +88,12 @@ impl Joint {
         let held = self.completion.result(&self.held, &new)?;
         let mut update = headers.clone();
         semantics::ensure_date(&mut update, fetched.received);
-        let mut fields = semantics::merge_304(&self.fields, &update);
+        let Merged { mut fields, withheld } = semantics::merge_304(&self.fields, &update);
         let status = describe(&held, &mut fields);
         let storable = lead::storable_as(&asking.request, &asking.policy, (status, &fields)).ok()?;
         let variant = storable.1.as_ref().map(|vary| vary.variant(asking.object, &asking.selecting));
         let same = variant.is_none_or(|variant| variant == self.hit.head.variant);
-        same.then_some((Splice { joint: self, held, fields }, storable))
+        same.then_some((Splice { joint: self, held, fields, withheld }, storable))
     }
 }
 
@@ -129,7 +131,7 @@ impl Stored {
         length: Option<u64>,
         splice: Option<&Splice>,
     ) -> Self {
-        if let Some(Splice { joint, held, fields }) = splice {
+        if let Some(Splice { joint, held, fields, .. }) = splice {
             let mut fields = fields.clone();
             let status = describe(held, &mut fields);
             let length = Some(held.range.end - held.range.start);
@@ -168,6 +170,11 @@ impl Stored {
 }
 
 impl Splice {
+    /// The fields of the answer that only the client whose request brought it gets.
+    pub(super) const fn withheld(&self) -> &HeaderMap {
+        &self.withheld
+    }
+
     /// Moves the body into the fill: what the origin sends, what is stored, and what is still missing behind it.
     ///
     /// # Errors

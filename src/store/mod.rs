@@ -226,6 +226,12 @@ impl Store {
         fresh
     }
 
+    /// `hit` with another head, which only who asked for it sees: as [`refresh`](Self::refresh), but what is stored stays.
+    pub fn with_head(&self, hit: &Hit, draft: HeadDraft) -> Hit {
+        let head = self.renewed(hit, draft).map(|(head, _)| head);
+        Hit { head: head.unwrap_or_else(|| hit.head.clone()), ..hit.clone() }
+    }
+
     fn renewed(&self, hit: &Hit, draft: HeadDraft) -> Option<(Arc<Head>, bool)> {
         let old = &hit.head;
         let draft = HeadDraft {

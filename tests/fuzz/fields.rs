@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use sfv::FieldType;
 use shoal::proto::key::{ObjectId, Scheme};
 use shoal::proto::semantics::{
-    CacheStatus, FwdReason, ResponseFacts, VARY_NAMES_MAX, Vary, invalidation_targets, is_of_target,
+    CacheStatus, FwdReason, Merged, ResponseFacts, VARY_NAMES_MAX, Vary, invalidation_targets, is_of_target,
     merge_304, storable_fields, strip_hop_by_hop, withheld_fields,
 };
 
@@ -197,8 +197,10 @@ pub(crate) fn end_to_end(bytes: &[u8]) {
     assert_eq!(storable_fields(&kept), kept);
     assert!(withheld_fields(&response).keys().all(|name| !kept.contains_key(name)));
 
-    let merged = merge_304(&kept, &update);
-    assert_eq!(merge_304(&merged, &update), merged);
+    let Merged { fields: merged, withheld } = merge_304(&kept, &update);
+    assert_eq!(merge_304(&merged, &update), Merged { fields: merged.clone(), withheld: withheld.clone() });
+    assert!(withheld_fields(&merged).is_empty(), "what the merged fields withhold is not among them");
+    assert!(withheld.keys().all(|name| !merged.contains_key(name) && update.contains_key(name)));
     assert!(HOP_BY_HOP.iter().all(|name| !merged.contains_key(*name)));
     assert_eq!(merged.get("content-length"), kept.get("content-length"), "RFC 9111 §3.2");
     if kept.contains_key("etag") {

@@ -605,7 +605,7 @@ fn update_differs(stored: &HeaderMap, update: &HeaderMap) -> Option<&'static str
 /// RFC 9111 §3.2: what the 304 has replaces what is stored. The other replaces what both have, of several lines the last, and never
 /// Content-Encoding and its like; so only fields of one line that both have are compared, without those that it makes itself.
 fn merged_alike(stored: &HeaderMap, update: &HeaderMap, theirs: &HeaderMap) {
-    let ours = merge_304(stored, update);
+    let ours = merge_304(stored, update).fields;
     let is_single = |fields: &HeaderMap, name: &HeaderName| fields.get_all(name).iter().count() == 1;
     for name in stored.keys().filter(|name| !["date", "age", "etag"].contains(&name.as_str())) {
         let is_plain = is_single(stored, name) && (is_single(update, name) || !update.contains_key(name));

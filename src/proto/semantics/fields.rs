@@ -34,13 +34,19 @@ pub fn strip_hop_by_hop(fields: &mut HeaderMap) {
 /// computes its own. `Trailer` is not, since trailers are not stored. `Content-Length` is kept as
 /// the origin sent it.
 pub fn storable_fields(response: &HeaderMap) -> HeaderMap {
+    let mut fields = replayable_fields(response);
+    for name in withheld(response) {
+        fields.remove(name);
+    }
+    fields
+}
+
+/// As [`storable_fields`], with those that are withheld by name.
+pub(super) fn replayable_fields(response: &HeaderMap) -> HeaderMap {
     let mut fields = response.clone();
     strip_hop_by_hop(&mut fields);
     fields.remove(header::AGE);
     fields.remove(header::TRAILER);
-    for name in withheld(response) {
-        fields.remove(name);
-    }
     fields
 }
 

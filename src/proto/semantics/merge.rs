@@ -1,10 +1,11 @@
 //! Freshening a stored response by a 304 (RFC 9111 §3.2, §4.3.4).
 
 use super::date;
+use super::directives;
 use super::etag::EntityTag;
-use super::fields::storable_fields;
+use super::fields::replayable_fields;
 use http::StatusCode;
-use http::header::{self, HeaderMap};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 /// Whether a 304 to our own validation is about the response with the fields `stored`. If not, it
 /// must update nothing: the caller asks again without conditions.
@@ -67,27 +68,50 @@ pub fn likeness(
     }
 }
 
+/// What a stored response and what validated it are together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Merged {
+    /// The fields that are stored from now on.
+    pub fields: HeaderMap,
+    /// Fields of the update that only the client whose request brought it gets
+    /// ([`withheld_fields`](super::withheld_fields)).
+    pub withheld: HeaderMap,
+}
+
 /// The fields of a stored response after a 304 that [`validates`] it: each field that the 304
 /// carries replaces the stored lines of that name, `Content-*` included, but not `Content-Length`;
 /// all others stay (RFC 9111 §3.2). The entity tag stays, since the bytes did.
 ///
+/// What `private` or `no-cache` withhold by name is not among them, whether it is the 304 that says so or
+/// the stored response, whose directives go on to count if the 304 has none; nor whether it is the 304 that
+/// has the field or, from when nobody withheld it, the stored response.
+///
 /// The caller first gives the 304 a `Date` ([`ensure_date`](super::ensure_date)), takes the new
 /// initial age from the facts of the 304, and judges the result by
 /// [`storable`](super::storable()) again: its directives count from now on.
-pub fn merge_304(stored: &HeaderMap, update: &HeaderMap) -> HeaderMap {
-    let mut update = storable_fields(update);
+pub fn merge_304(stored: &HeaderMap, update: &HeaderMap) -> Merged {
+    let by_update = directives::withheld(update);
+    let mut update = replayable_fields(update);
     update.remove(header::CONTENT_LENGTH);
     if stored.contains_key(header::ETAG) {
         update.remove(header::ETAG);
     }
-    let mut merged = stored.clone();
+    let mut fields = stored.clone();
     for name in update.keys() {
-        merged.remove(name);
+        fields.remove(name);
     }
     for (name, value) in &update {
-        merged.append(name, value.clone());
+        fields.append(name, value.clone());
     }
-    merged
+    let mut names = directives::withheld(&fields);
+    names.extend(by_update);
+    for name in &names {
+        fields.remove(name);
+    }
+    let is_withheld = |(name, _): &(&HeaderName, &HeaderValue)| names.contains(name);
+    let withheld = update.iter().filter(is_withheld);
+    let withheld = withheld.map(|(name, value)| (name.clone(), value.clone())).collect();
+    Merged { fields, withheld }
 }
 
 #[cfg(test)]
@@ -117,7 +141,8 @@ mod tests {
             ("x-hop", "1"),
             ("age", "5"),
         ]);
-        let merged = merge_304(&stored, &update);
+        let Merged { fields: merged, withheld } = merge_304(&stored, &update);
+        assert!(withheld.is_empty());
         assert_eq!(
             merged,
             head(&[
@@ -152,7 +177,59 @@ mod tests {
     #[test]
     fn a_strong_tag_of_the_304_does_not_make_a_weak_one_strong() {
         let stored = head(&[("etag", "W/\"a\"")]);
-        assert_eq!(merge_304(&stored, &head(&[("etag", "\"a\"")])), stored);
+        assert_eq!(merge_304(&stored, &head(&[("etag", "\"a\"")])).fields, stored);
+    }
+
+    type Lines = [(&'static str, &'static str)];
+
+    fn check_withheld(rule: &str, (stored, update): (&Lines, &Lines), kept: &Lines, withheld: &Lines) {
+        let merged = merge_304(&head(stored), &head(update));
+        assert_eq!(merged, Merged { fields: head(kept), withheld: head(withheld) }, "{rule}");
+    }
+
+    #[test]
+    fn what_is_withheld_by_name_is_not_merged() {
+        const CONTROL: &str = "cache-control";
+        for control in ["max-age=60, private=\"x-own\"", "max-age=60, no-cache=\"x-own\""] {
+            let says = (CONTROL, control);
+            check_withheld(
+                "the stored directives count on",
+                (&[says], &[("x-own", "1"), ("x-own", "2"), ("x-all", "3")]),
+                &[says, ("x-all", "3")],
+                &[("x-own", "1"), ("x-own", "2")],
+            );
+            check_withheld(
+                "what was stored before goes",
+                (&[(CONTROL, "max-age=1"), ("x-own", "0")], &[says]),
+                &[says],
+                &[],
+            );
+            check_withheld(
+                "what was stored before goes, and the new is withheld",
+                (&[(CONTROL, "max-age=1"), ("x-own", "0")], &[says, ("x-own", "1")]),
+                &[says],
+                &[("x-own", "1")],
+            );
+            check_withheld(
+                "the 304 says that it is so no more",
+                (&[says], &[(CONTROL, "max-age=60"), ("x-own", "1")]),
+                &[(CONTROL, "max-age=60"), ("x-own", "1")],
+                &[],
+            );
+            let targeted = ("cdn-cache-control", "max-age=60");
+            check_withheld(
+                "the 304 lacks the field that governs",
+                (&[targeted], &[says, ("x-own", "1")]),
+                &[targeted, says],
+                &[("x-own", "1")],
+            );
+            check_withheld(
+                "what is for one connection reaches nobody",
+                (&[says], &[("connection", "x-own"), ("x-own", "1")]),
+                &[says],
+                &[],
+            );
+        }
     }
 
     fn check(

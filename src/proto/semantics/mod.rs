@@ -44,7 +44,7 @@ pub use facts::{EtagKind, Expires, ResponseFacts};
 pub use fields::{ensure_date, storable_fields, strip_hop_by_hop, strip_tags, via, withheld_fields};
 pub use freshness::{Lifetime, LifetimeSource, corrected_initial_age, current_age, lifetime};
 pub use invalidation::{invalidates, invalidation_targets, is_of_target};
-pub use merge::{Likeness, likeness, merge_304, validates};
+pub use merge::{Likeness, Merged, likeness, merge_304, validates};
 pub use multipart::{Boundary, Multipart};
 pub use part::{Completion, GAP_MAX, Held, Place};
 pub use policy::{CachePolicy, Errors, SetCookie};

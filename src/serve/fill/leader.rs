@@ -1,6 +1,6 @@
 //! The writing end of a fill.
 
-use super::{Arriving, Fill, FillTable, LAGGARD_WAIT, Phase, Under, WINDOW_BYTES};
+use super::{Arriving, Fill, FillTable, LAGGARD_WAIT, Phase, Refreshed, Under, WINDOW_BYTES};
 use crate::body::{INTERIMS_MAX, Interim};
 use crate::origin::Fetched;
 use crate::proto::object::PurgePosition;
@@ -165,9 +165,9 @@ impl Leader {
         self.end(Phase::NotStored { server_error });
     }
 
-    /// The origin said that the stored version is still good.
-    pub fn refreshed(mut self, hit: Hit) {
-        self.end(Phase::Refreshed(hit));
+    /// The origin, or a peer, said that the stored version is still good.
+    pub fn refreshed(mut self, refreshed: Refreshed) {
+        self.end(Phase::Refreshed(Arc::new(refreshed)));
     }
 
     /// The response must not be stored: the initiator gets it if it is still there.

@@ -4,7 +4,7 @@
 //! ```text
 //! Asking ─┬─ Streaming ─┬─ Complete        stored (or at least delivered) whole
 //!         │             └─ Broken          the body failed: readers are cut
-//!         ├─ Refreshed                     304: the stored version lives on
+//!         ├─ Refreshed                     304: the stored version lives on, or at least answers the initiator
 //!         ├─ NotStored                     the initiator takes the response, others go alone
 //!         ├─ Unfit                         a peer's response is of another variant: readers plan anew
 //!         └─ Failed                        no response
@@ -33,7 +33,7 @@ use crate::origin::Fetched;
 use crate::proto::key::{self, CacheKey, ObjectId, VariantId};
 use crate::proto::object::{HeadDraft, PurgePosition};
 use crate::proto::purge::{Judgement, Subject};
-use crate::proto::semantics::{ResponseFacts, VaryList};
+use crate::proto::semantics::{NotStorable, ResponseFacts, VaryList};
 use crate::proto::swarm::{NodeId, Token};
 use crate::proto::verdict::Source;
 use crate::purge::Purges;
@@ -244,13 +244,41 @@ pub struct Arriving {
     pub peer: Option<NodeId>,
 }
 
+/// A stored version that was validated.
+pub struct Refreshed {
+    /// It, with its new fields.
+    pub hit: Hit,
+    /// Fields of what validated it that only the client that began the fill gets.
+    pub withheld: HeaderMap,
+    /// Whether it is still stored.
+    pub kept: Kept,
+}
+
+/// What a validation made of a stored version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// It is stored on.
+    Yes,
+    /// By what it varies by now, it would be selected by other requests than those that found it: they plan anew.
+    OtherVariant,
+    /// It may not be stored any more: others go alone.
+    NotStorable(NotStorable),
+}
+
+impl Refreshed {
+    /// One that is stored on, and of which nothing is withheld.
+    pub fn kept(hit: Hit) -> Self {
+        Self { hit, withheld: HeaderMap::new(), kept: Kept::Yes }
+    }
+}
+
 #[derive(Clone)]
 enum Phase {
     Asking,
     Streaming(Arc<Arriving>),
     Complete(Arc<Arriving>, Option<Hit>),
     Broken(Arc<Arriving>, &'static str),
-    Refreshed(Hit),
+    Refreshed(Arc<Refreshed>),
     NotStored { server_error: bool },
     Unfit,
     Failed(Failure),

@@ -1,6 +1,6 @@
 //! The reading end of a fill.
 
-use super::{Arriving, Fill, Phase, READERS_MAX, Slot, State, Under, WINDOW_BYTES};
+use super::{Arriving, Fill, Kept, Phase, READERS_MAX, Refreshed, Slot, State, Under, WINDOW_BYTES};
 use crate::body::Interims;
 use crate::origin::Fetched;
 use crate::serve::failure::Failure;
@@ -17,8 +17,8 @@ pub enum Outcome {
     Streaming(Arc<Arriving>),
     /// It has arrived and is stored.
     Stored(Arc<Arriving>, Hit),
-    /// The stored version was validated.
-    Refreshed(Hit),
+    /// The stored version was validated; what is not [kept](Kept::Yes) of that is for the reader alone that began the fill.
+    Refreshed(Arc<Refreshed>),
     /// This reader began the fill and the response is its own.
     Own(Box<Fetched>, bool),
     /// The response is somebody else's; the flag says that it is a server error.
@@ -101,7 +101,11 @@ impl Reader {
                 Outcome::Streaming(arriving)
             }
             Phase::Complete(arriving, Some(hit)) => Outcome::Stored(arriving, hit),
-            Phase::Refreshed(hit) => Outcome::Refreshed(hit),
+            Phase::Refreshed(refreshed) => match refreshed.kept {
+                Kept::OtherVariant if !self.initiator => Outcome::Unfit,
+                Kept::NotStorable(_) if !self.initiator => Outcome::NotStored(false),
+                _ => Outcome::Refreshed(refreshed),
+            },
             Phase::NotStored { server_error } => match state.own.take_if(|_| self.initiator) {
                 Some(own) => Outcome::Own(own, server_error),
                 None => Outcome::NotStored(server_error),

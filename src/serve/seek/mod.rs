@@ -13,9 +13,10 @@ mod swarm;
 mod tests;
 
 use super::Worker;
-use super::fill::{Leader, Under};
+use super::fill::{Leader, Refreshed, Under};
 use super::lead::{self, Asking, Reach};
 use super::leave::Leave;
+use super::renewal::Renewal;
 use crate::peer::{Answer, AskError, Blame, Lease};
 use crate::proto::key::{VariantId, VersionId};
 use crate::proto::object::layout::{CHUNK_SIZE, HEAD_BODY_MAX};
@@ -26,7 +27,6 @@ use crate::proto::semantics::{ResponseFacts, VaryList};
 use crate::proto::swarm::{Holding, NodeId, Place, Query};
 use crate::proto::time::Wall;
 use crate::proto::wire::{self, Frame, ask, reply};
-use crate::store::Hit;
 use crate::telemetry::PeerFailure;
 use bytes::Bytes;
 pub(super) use head::fields;
@@ -47,7 +47,7 @@ pub(super) async fn seek<S: Swarm>(worker: Arc<Worker>, swarm: S, asking: Asking
     let mut seeker = Seeker::new(worker, swarm, asking);
     match seeker.find(&leader, Event::Begun, None).await {
         Found::Given(given) => follow::take(seeker, leader, *given).await,
-        Found::Same(hit) => leader.refreshed(hit),
+        Found::Same(refreshed) => leader.refreshed(*refreshed),
         Found::Origin(leave) => lead::from_origin(seeker.worker, seeker.asking, leader, leave).await,
         Found::Unfit | Found::Rest(..) => leader.unfit(),
         Found::NotStored => leader.not_stored_elsewhere(seeker.server_error),
@@ -73,7 +73,7 @@ enum Found<F> {
     /// A peer gives the rest of the version that was taken.
     Rest(Listener<F>, NodeId),
     /// The stored version is good, says a peer.
-    Same(Hit),
+    Same(Box<Refreshed>),
     /// The origin is to be asked.
     Origin(Leave),
     /// Those who wait plan anew.
@@ -390,9 +390,11 @@ impl<S: Swarm> Seeker<S> {
         {
             return self.gone(node, by);
         }
-        let update = (&fields, age, received);
-        let (hit, _) = lead::renew(&self.worker.node, &self.asking, &held, update).await;
-        *found = Some(Found::Same(hit));
+        // Judged as what comes whole from a peer: whose answer this is, the origin alone may say.
+        let renewal = Renewal::of(&self.asking, &held, (&fields, age, received));
+        let Some(renewal) = renewal.filter(Renewal::is_for_all) else { return self.gone(node, by) };
+        let refreshed = renewal.carry_out(&self.worker.node, &self.asking, &held).await;
+        *found = Some(Found::Same(Box::new(refreshed)));
         Reading::Taken(held.head.variant)
     }
 

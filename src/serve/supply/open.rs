@@ -147,7 +147,7 @@ fn selected(cached: &Cached, outcome: &Outcome) -> Option<key::VariantId> {
         Outcome::Streaming(arriving) | Outcome::Stored(arriving, _) => {
             cached.selects(arriving).then_some(arriving.draft.variant)
         }
-        Outcome::Refreshed(hit) => Some(hit.head.variant),
+        Outcome::Refreshed(refreshed) => Some(refreshed.hit.head.variant),
         _ => None,
     }
 }

@@ -8,7 +8,7 @@ use crate::proto::semantics;
 use crate::proto::swarm::Token;
 use crate::proto::wire::{self, code, reply};
 use crate::serve::failure::Failure;
-use crate::serve::fill::{Arriving, Outcome, Piece, Reader, Under};
+use crate::serve::fill::{Arriving, Kept, Outcome, Piece, Reader, Under};
 use crate::telemetry::Given;
 use bytes::Bytes;
 use std::future::poll_fn;
@@ -50,9 +50,15 @@ pub(super) async fn give<S: Sink>(
 ) -> Result<(), Cut> {
     let other = match outcome {
         Outcome::Streaming(arriving) => return stream(node, wanted, &arriving, reader, out).await,
-        Outcome::Stored(_, hit) | Outcome::Refreshed(hit) => {
-            return stored::give(node, wanted, &hit, out).await;
-        }
+        Outcome::Stored(_, hit) => return stored::give(node, wanted, &hit, out).await,
+        Outcome::Refreshed(refreshed) => match refreshed.kept {
+            Kept::Yes => return stored::give(node, wanted, &refreshed.hit, out).await,
+            Kept::OtherVariant => gone(),
+            Kept::NotStorable(not) => {
+                let of_object = not.is_of_object();
+                reply::Kind::NotStored(wire::NotStored { server_error: false, of_object })
+            }
+        },
         Outcome::Own(_, server_error) | Outcome::NotStored(server_error) => {
             let of_object = node.known.is_uncacheable(wanted.object, node.clock.now().wall);
             reply::Kind::NotStored(wire::NotStored { server_error, of_object })

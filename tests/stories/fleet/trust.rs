@@ -385,6 +385,29 @@ async fn private_answers_never_leave_their_edge() {
 }
 
 #[tokio::test]
+async fn what_a_304_makes_personal_never_leaves_its_edge() {
+    let control = "Cache-Control: public, max-age=60";
+    for (request, update) in
+        [(&["Authorization: Basic eA=="][..], &[control][..]), (&[], &[control, "Set-Cookie: id=1"])]
+    {
+        let fleet = Fleet::of_edges(2).await;
+        let first = reply(200, &[control, "Age: 90", "ETag: \"v\""], "v");
+        let still = reply(304, &[update, &["ETag: \"v\""]].concat(), "");
+        let whole = reply(200, &[FRESH, "ETag: \"w\""], "w");
+        fleet.origin.says_in_turn("/x", [first, still, whole]);
+        fleet.edge(0).warm("/x").await;
+        fleet.settled().await;
+        let validated = fleet.edge(0).ask("GET", "/x", request).await;
+        validated.assert_is(200, "v");
+        assert!(validated.cache_status().contains("fwd-status=304"), "{}", validated.cache_status());
+        fleet.settled().await;
+        fleet.edge(0).get("/x").await.assert_hit();
+        fleet.edge(1).get("/x").await.assert_is(200, "w");
+        assert_eq!(fleet.edge(1).metric("shoal_peer_taken_bytes_total"), 0.0);
+    }
+}
+
+#[tokio::test]
 async fn a_certificate_of_another_cluster_is_refused_and_counted() {
     let fleet = Fleet::of_edges(1).await;
     let others = TestAuthority::new();

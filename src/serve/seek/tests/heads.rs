@@ -243,6 +243,29 @@ async fn a_version_that_a_peer_has_validated_is_fresh_again_without_its_body() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_peers_word_that_the_version_held_is_good_does_not_make_it_anothers() {
+    for (name, value) in [
+        ("vary", "accept-language"),
+        ("vary", "*"),
+        ("set-cookie", "sess=victim"),
+        ("cache-control", "private, max-age=60"),
+    ] {
+        let (rig, asking) = with_stale().await;
+        let before = asking.stale.as_ref().map(|hit| hit.head.fields());
+        let mut same = rig.version(body(80)).with_field(name, value);
+        same.head.same = true;
+        if name == "set-cookie" {
+            same = same.with_field("cache-control", "public, max-age=60");
+        }
+        rig.fake.answers([Answer::Fresher(place(2))]);
+        rig.fake.peer(2, move |_| Ok(vec![same.reply()]));
+        assert!(matches!(rig.fill_for(asking).await, Filled::Failed), "{name}: the origin is asked");
+        assert_eq!(rig.failures("gone"), 1.0, "{name}: {value}");
+        assert_eq!(rig.stored().map(|hit| hit.head.fields()), before, "{name}: {value}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_peer_whose_copy_of_the_version_held_is_stale_too_validates_nothing() {
     let (rig, asking) = with_stale().await;
     let mut same = rig.version(body(80));

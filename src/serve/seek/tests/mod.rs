@@ -16,7 +16,7 @@ use crate::proto::verdict::Source;
 use crate::route;
 use crate::serve::fill::{Joined, Outcome, Piece, Reader};
 use crate::serve::{Cached, Exchange};
-use crate::store::{FileDevice, Lookup};
+use crate::store::{FileDevice, Hit, Lookup};
 use crate::task::Spawner;
 use http::{Method, Request, Version as HttpVersion};
 use parking_lot::Mutex;
@@ -389,7 +389,7 @@ impl Filled {
     async fn of(reader: Reader) -> Self {
         let arriving = match reader.outcome().await {
             Outcome::Streaming(arriving) | Outcome::Stored(arriving, _) => arriving,
-            Outcome::Refreshed(hit) => return Self::Refreshed(hit),
+            Outcome::Refreshed(refreshed) => return Self::Refreshed(refreshed.hit.clone()),
             Outcome::Own(_, server_error) | Outcome::NotStored(server_error) => {
                 return Self::NotStored(server_error);
             }

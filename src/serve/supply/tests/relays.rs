@@ -3,7 +3,7 @@
 use super::*;
 use crate::proto::wire::code;
 use crate::serve::Failure;
-use crate::serve::fill::Under;
+use crate::serve::fill::{Refreshed, Under};
 use std::time::Duration;
 
 #[tokio::test(start_paused = true)]
@@ -281,7 +281,7 @@ async fn a_validated_version_comes_as_what_is_stored() {
     leading.leader.under(Under::Lease(token(1)));
     let mut asked = rig.read(under(token(1), all_of("/a")));
     assert_eq!(asked.next().await, Event::Pulse);
-    leading.leader.refreshed(hit);
+    leading.leader.refreshed(Refreshed::kept(hit));
     assert!(!asked.head().await.arriving);
     assert_eq!(asked.rest().await.bytes, b"validated");
 }
