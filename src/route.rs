@@ -28,6 +28,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use forward::Me;
+pub use forward::selects_by;
+pub(crate) use forward::{X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use path::Pattern;
 pub use refusal::Refusal;
 pub use select::{BadSelector, Unselectable};

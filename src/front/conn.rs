@@ -10,6 +10,7 @@ use crate::body::{Body, BodyError, Interims};
 use crate::config::model::Limits;
 use crate::net::Stream;
 use crate::proto::flood::PREFACE;
+use crate::proto::semantics;
 use crate::serve::Client;
 use crate::telemetry::{self, HandshakeFailure, HttpVersion, ListenerKind, enter};
 use bytes::Bytes;
@@ -183,7 +184,8 @@ impl Connection {
             let version = if multiplexed { HttpVersion::H2 } else { HttpVersion::H1 };
             enter(self.front.worker.node.metrics.node.connections_serving.of(version))
         });
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
+        semantics::join_crumbs(&mut head.headers);
         let (body, upload) = Upload::body(body, &self.limits);
         let mut request = Request::from_parts(head, body);
         if !matches!(request.body(), Body::Empty) {

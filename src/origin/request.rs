@@ -11,7 +11,7 @@ use crate::config::model::OriginServer;
 use crate::proto::semantics::{self, MethodClass};
 use bytes::Bytes;
 use http::header::{
-    CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE,
+    CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE,
 };
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{Method, Request, Version, request};
@@ -56,7 +56,6 @@ impl Outbound {
             let target = head.uri.path_and_query().cloned();
             head.uri = Uri::from(target.unwrap_or_else(|| PathAndQuery::from_static("/")));
         }
-        join_crumbs(&mut head.headers);
         drop_odd_names(&mut head.headers);
         frame(&mut head, body.size_hint().exact());
         let expects = semantics::expects_continue(&head.headers);
@@ -179,17 +178,6 @@ fn states_length(headers: &HeaderMap) -> bool {
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     let digits = |value: &HeaderValue| !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_digit);
     lengths.next().is_some_and(digits) && lengths.next().is_none()
-}
-
-/// Makes one field of a cookie that came in crumbs over HTTP/2, as elsewhere there is one (RFC 9113 §8.2.3).
-fn join_crumbs(headers: &mut HeaderMap) {
-    if headers.get_all(COOKIE).iter().nth(1).is_none() {
-        return;
-    }
-    let crumbs: Vec<_> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    if let Ok(cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
-        headers.insert(COOKIE, cookie);
-    }
 }
 
 /// Drops fields whose names are no tokens (RFC 9110 §5.1), which servers read each in their way: over HTTP/2, `http`
@@ -391,13 +379,6 @@ mod tests {
             .iter()
             .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap_or("?")))
             .collect()
-    }
-
-    #[test]
-    fn the_crumbs_of_a_cookie_are_one_field() {
-        let fields = [("cookie", "a=b"), ("x", "1"), ("cookie", "c=d"), ("x", "2"), ("cookie", "e=f")];
-        assert_eq!(sent(&fields), ["cookie: a=b; c=d; e=f", "x: 1", "x: 2"]);
-        assert_eq!(sent(&[("cookie", "a=b")]), ["cookie: a=b"]);
     }
 
     #[test]

@@ -5,8 +5,11 @@ use super::forwarded::{self, Element};
 use super::{CDN_LOOP, Routed, Router};
 use crate::config::model::is_trusted;
 use crate::proto::key::Scheme;
+use crate::proto::semantics::Vary;
 use bytes::Bytes;
-use http::header::{Entry, FORWARDED, HOST, VIA};
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, COOKIE, Entry, FORWARDED, HOST, ORIGIN, USER_AGENT, VIA,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use ipnet::IpNet;
 use smallvec::SmallVec;
@@ -14,8 +17,15 @@ use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(crate) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// Fields that this node sets.
+const SET: [HeaderName; 7] =
+    [HOST, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, FORWARDED, VIA, CDN_LOOP];
+
+/// Fields that many answers vary by, and of which nothing is changed unless the site takes one for an identity.
+const PLAIN: [HeaderName; 6] = [ACCEPT_ENCODING, ACCEPT_LANGUAGE, ACCEPT, ORIGIN, USER_AGENT, COOKIE];
 
 /// Hops of `X-Forwarded-For` that are read, from the right.
 const FORWARDED_HOPS_MAX: usize = 32;
@@ -114,7 +124,7 @@ impl Router {
     /// `X-Forwarded-For`, `-Proto`, `-Host`, `Forwarded` (RFC 7239), `Via` (RFC 9110 §7.6.3) and
     /// `CDN-Loop` (RFC 8586), and removes what else would say the same of the request, or, unless a
     /// trusted peer sent it, of the client. Hop-by-hop fields must be gone already, so that
-    /// `Connection` cannot name these.
+    /// `Connection` cannot name these. What it does to which names is what [`tells`](Self::tells) says.
     pub fn forward_headers(&self, routed: &Routed, headers: &mut HeaderMap) {
         let is_trusted = is_trusted(&self.trusted, routed.peer);
         let (mut chain, mut forwarded) = (String::new(), String::new());
@@ -140,6 +150,36 @@ impl Router {
         append(headers, VIA, self.me.via(routed.version));
         append(headers, CDN_LOOP, self.me.name.clone());
     }
+
+    /// Whether the origin may be sent another value of this field, or none, than the client wrote: then who wants to know
+    /// what an answer was selected by must ask [`forward_headers`](Self::forward_headers).
+    pub fn tells(&self, routed: &Routed, name: &HeaderName) -> bool {
+        let own = &routed.site.identity_fields;
+        if PLAIN.contains(name) {
+            return own.iter().any(|field| field == name.as_str());
+        }
+        SET.contains(name) || fate(name.as_str(), false, own) != Fate::Keep
+    }
+}
+
+/// What the `Vary` of an origin means here. Fields of which all requests with one key have the same select nothing; by the
+/// client's address, which the origin is told, no other client's request selects.
+pub fn selects_by(vary: Vary) -> Vary {
+    let Vary::Fields(list) = &vary else { return vary };
+    let names = list.names();
+    if names.iter().any(|name| [X_FORWARDED_FOR, FORWARDED].contains(name)) {
+        return Vary::Star;
+    }
+    if !names.iter().any(is_constant) {
+        return vary;
+    }
+    let mut rest = names.iter().filter(|name| !is_constant(name)).cloned().peekable();
+    if rest.peek().is_none() { Vary::None } else { Vary::Fields(rest.collect()) }
+}
+
+/// Whether the origin is sent the same of this field with each request for one key: what is in the key, or nothing.
+fn is_constant(name: &HeaderName) -> bool {
+    [HOST, X_FORWARDED_HOST, X_FORWARDED_PROTO].contains(name) || STEERING.contains(&name.as_str())
 }
 
 /// How this node names itself to others, made once.

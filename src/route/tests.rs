@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::{self, Flag, FlagValue, Sources};
 use crate::proto::key::decode;
+use crate::proto::semantics::Vary;
 use proptest::prelude::*;
 use std::io::Write;
 use std::sync::LazyLock;
@@ -650,6 +651,58 @@ fn a_site_of_flags_answers_for_every_host() {
     let routed =
         request("/").header("host", "anything.example:8080").resolve(&Router::new(&config)).expect("routed");
     assert_eq!((routed.site.name.as_str(), routed.host_str()), ("default", "anything.example:8080"));
+}
+
+#[test]
+fn of_what_is_not_told_nothing_is_changed() {
+    let names = [
+        "accept",
+        "accept-encoding",
+        "cookie",
+        "rsc",
+        "user-agent",
+        "authorization",
+        "range",
+        "forwarded",
+        "x-forwarded-for",
+        "x-forwarded-port",
+        "x_forwarded_host",
+        "x-forwarded-user",
+        "x-original-url",
+        "x-real-ip",
+        "proxy",
+        "via",
+        "cdn-loop",
+        "cf-access-jwt-assertion",
+    ];
+    for from in ["192.0.2.1", "10.0.0.1"] {
+        let asked = names.iter().fold(shop("/").from(from), |asked, name| asked.header(name, "1"));
+        let (routed, sent) = (asked.resolve(sites()).expect("routed"), asked.forwarded());
+        for name in asked.headers.keys().filter(|name| !sites().tells(&routed, name)) {
+            assert_eq!(all(&sent, name.as_str()), all(&asked.headers, name.as_str()), "{name} from {from}");
+        }
+        let told = |name: &&&str| sites().tells(&routed, &name.parse().expect("a name"));
+        assert_eq!(names.iter().filter(told).count(), names.len() - 7);
+    }
+}
+
+#[test]
+fn a_vary_selects_by_what_differs_within_a_key() {
+    for (written, expected) in [
+        ("Accept, X-Forwarded-Proto, Host, X-Original-URL", "accept"),
+        ("X-Forwarded-Host, X-HTTP-Method-Override", ""),
+        ("Accept, X-Real-IP, X-Forwarded-User", "accept, x-forwarded-user, x-real-ip"),
+        ("Accept, X-Forwarded-For", "*"),
+        ("Forwarded", "*"),
+        ("*", "*"),
+        ("", ""),
+    ] {
+        let vary = |value: &str| {
+            let value = HeaderValue::from_str(value).expect("a value");
+            Vary::of(&HeaderMap::from_iter([(http::header::VARY, value)]))
+        };
+        assert_eq!(selects_by(vary(written)), vary(expected), "{written}");
+    }
 }
 
 proptest! {

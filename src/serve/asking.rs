@@ -23,6 +23,8 @@ impl Cached {
         let exchange = &self.exchange;
         let node = &exchange.worker.node;
         let reach = if exchange.routed.peers() { reach } else { Reach::Off };
+        let forward = self.client_head(Method::GET);
+        let selecting = forward.headers().clone();
         Asking {
             site: Arc::clone(exchange.site()),
             metrics: Arc::clone(&exchange.metrics),
@@ -30,8 +32,8 @@ impl Cached {
             key: exchange.routed.key.clone(),
             object: exchange.routed.object,
             request: RequestFacts { has_range: wanted != Wanted::Whole, ..exchange.facts },
-            selecting: self.headers.clone(),
-            forward: self.forward_head(true),
+            selecting,
+            forward: for_cache(forward),
             stale: self.found.as_ref().map(|(hit, _)| hit.clone()).filter(|hit| !exchange.is_purged(hit)),
             part: self.part.clone().filter(|hit| node.purges.judge(&hit.head) == Judgement::Clear),
             wanted,
@@ -48,16 +50,16 @@ impl Cached {
         if reason == FetchReason::Range || of_part { Wanted::of(&self.headers) } else { Wanted::Whole }
     }
 
-    /// Head of the request to the origin: for the cache (whole body, no conditions), or the client's.
-    pub(super) fn forward_head(&self, for_cache: bool) -> Request<()> {
-        let exchange = &self.exchange;
-        let method = if for_cache { Method::GET } else { self.method.clone() };
-        let mut request = pass::origin_head(exchange, method, self.headers.clone());
-        if for_cache {
-            semantics::strip_conditions(request.headers_mut());
-            // One client's, and of no use without a body.
-            request.headers_mut().remove(EXPECT);
-        }
-        request
+    /// Head of the client's own request, as the origin is sent it.
+    pub(super) fn client_head(&self, method: Method) -> Request<()> {
+        pass::origin_head(&self.exchange, method, self.headers.clone())
     }
+}
+
+/// The request of the cache for that of a client: for the whole body, without conditions.
+fn for_cache(mut request: Request<()>) -> Request<()> {
+    semantics::strip_conditions(request.headers_mut());
+    // One client's, and of no use without a body.
+    request.headers_mut().remove(EXPECT);
+    request
 }

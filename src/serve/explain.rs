@@ -1,7 +1,7 @@
 //! `explain`: why the next GET for a URL would hit or miss, with the figures behind it.
 
 use super::fleet::{self, Fleet};
-use super::{Client, Gone, Node};
+use super::{Client, Gone, Node, sent};
 use crate::body::Body;
 use crate::proto::key;
 use crate::proto::key::Scheme;
@@ -10,7 +10,7 @@ use crate::proto::purge::{Judgement, Subject};
 use crate::proto::semantics::{self, RequestFacts, Reuse};
 use crate::proto::time::Wall;
 use crate::proto::verdict::Verdict;
-use crate::route::{PassReason, Routed};
+use crate::route::{PassReason, Routed, Router};
 use crate::store::{Inspected, Lookup};
 use http::header::HOST;
 use http::{HeaderMap, HeaderValue, Method, Request, Uri};
@@ -148,7 +148,7 @@ impl Node {
         let (mono, now) = (self.clock.mono(), self.clock.now().wall);
         let in_sync = self.purges.in_sync(mono);
         let uncacheable = self.known.is_uncacheable(routed.object, now);
-        let next = self.next(&routed, &fields, (now, in_sync), uncacheable).await;
+        let next = self.next((&snapshot.router, &routed), &fields, (now, in_sync), uncacheable).await;
         let variants = self.store.inspect(routed.object);
         let explanation = Explanation {
             url: url.to_owned(),
@@ -173,7 +173,7 @@ impl Node {
 
     async fn next(
         &self,
-        routed: &Routed,
+        (router, routed): (&Router, &Routed),
         fields: &HeaderMap,
         (now, in_sync): (Wall, bool),
         uncacheable: bool,
@@ -181,7 +181,9 @@ impl Node {
         if let Some(reason) = routed.pass {
             return passed(reason);
         }
-        let variant = |vary: &semantics::VaryList| vary.variant(routed.object, fields);
+        let variant = |vary: &semantics::VaryList| {
+            vary.variant(routed.object, &sent::selecting((router, routed), vary, fields))
+        };
         let found = match self.store.lookup(routed.object, routed.key.as_bytes(), variant) {
             Lookup::Memory(hit) => Some((hit, Verdict::HitMemory)),
             Lookup::OnDisk(on_disk) => self.store.load(on_disk).await.ok().map(|hit| (hit, Verdict::HitDisk)),

@@ -140,7 +140,7 @@ impl Cached {
     /// Sends the client's own request, conditions and range included.
     async fn forward(&mut self, reason: FetchReason, interims: &Interims) -> (Event, Fetching) {
         let exchange = &self.exchange;
-        let request = self.forward_head(false).map(|()| Body::Empty);
+        let request = self.client_head(self.method.clone()).map(|()| Body::Empty);
         let (leader, reader) = exchange.worker.node.fills.alone(exchange.routed.keyed());
         exchange.metrics.origin_fetches.inc(reason as usize);
         exchange.metrics.taking.origin_fetches.of(Ground::Off).inc();
@@ -194,7 +194,7 @@ impl Cached {
     /// Whether a fresh result appeared in the store since this request looked.
     pub(super) fn settled(&self) -> bool {
         let exchange = &self.exchange;
-        let variant = |vary: &VaryList| vary.variant(exchange.routed.object, &self.headers);
+        let variant = |vary: &VaryList| self.selected_by(vary);
         let key = exchange.routed.key.as_bytes();
         match exchange.worker.node.store.lookup(exchange.routed.object, key, variant) {
             Lookup::Memory(hit) => {
@@ -206,16 +206,17 @@ impl Cached {
     }
 
     pub(super) fn variant(&self) -> VariantId {
-        self.exchange.worker.node.variant(self.exchange.routed.object, &self.headers)
+        self.exchange.worker.node.variant_by(self.exchange.routed.object, |vary| self.selected_by(vary))
+    }
+
+    /// The variant that this request selects under `vary`.
+    pub(super) fn selected_by(&self, vary: &VaryList) -> VariantId {
+        vary.variant(self.exchange.routed.object, &self.exchange.selecting(vary, &self.headers))
     }
 
     /// Whether this request selects the variant that is arriving.
     pub(super) fn selects(&self, arriving: &Arriving) -> bool {
-        let object = self.exchange.routed.object;
-        arriving
-            .vary
-            .as_ref()
-            .is_none_or(|vary| vary.variant(object, &self.headers) == arriving.draft.variant)
+        arriving.vary.as_ref().is_none_or(|vary| self.selected_by(vary) == arriving.draft.variant)
     }
 
     /// Whether what is arriving has all that this request asks for.

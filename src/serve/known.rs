@@ -7,11 +7,10 @@
 //! the younger is full it becomes the elder, and what was the elder is forgotten. Every miss writes
 //! here, so the order of use is not worth its price.
 
-use crate::proto::key::{ObjectId, VariantId, variant};
+use crate::proto::key::{ObjectId, VariantId};
 use crate::proto::semantics::VaryList;
 use crate::proto::time::Wall;
 use hashbrown::HashMap;
-use http::HeaderMap;
 use parking_lot::{Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -90,12 +89,6 @@ impl Known {
     /// Whether the last response for `object` was storable.
     pub fn is_storable(&self, object: ObjectId) -> bool {
         matches!(self.shard(object).response(object), Response::Storable { .. })
-    }
-
-    /// The variant that a request with `fields` selects, as far as the object's `Vary` is known.
-    pub fn variant(&self, object: ObjectId, fields: &HeaderMap) -> VariantId {
-        self.vary(object)
-            .map_or_else(|| variant(object, std::iter::empty()), |vary| vary.variant(object, fields))
     }
 
     /// What responses for `object` vary by, as far as that is known.

@@ -20,6 +20,7 @@ use crate::proto::semantics::{
     self, CachePolicy, NotStorable, RequestFacts, ResponseFacts, StoreReason, Vary, VaryList, Wanted,
 };
 use crate::proto::verdict::Source;
+use crate::route;
 use crate::store::Hit;
 use crate::telemetry::{SiteMetrics, enter};
 use http::header::RANGE;
@@ -55,7 +56,7 @@ pub(super) struct Asking {
     pub object: ObjectId,
     /// What the client's request says of caching.
     pub request: RequestFacts,
-    /// The client's fields, by which the response's `Vary` selects.
+    /// The fields that the origin is sent for the client's, by which the response's `Vary` selects.
     pub selecting: HeaderMap,
     /// Head of the request to the origin, unconditional and for the whole body.
     pub forward: Request<()>,
@@ -299,7 +300,7 @@ pub(super) fn storable_as(
 ) -> Result<Storable, NotStorable> {
     let facts = ResponseFacts::parse(status, fields);
     let reason = semantics::storable(request, &facts, policy)?;
-    match Vary::of(fields) {
+    match route::selects_by(Vary::of(fields)) {
         Vary::Star => Err(NotStorable::VaryStar),
         Vary::None => Ok((reason, None)),
         Vary::Fields(list) => Ok((reason, Some(list))),

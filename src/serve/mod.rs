@@ -29,6 +29,7 @@ mod purge;
 mod renewal;
 mod rest;
 mod seek;
+mod sent;
 mod splice;
 mod supply;
 #[cfg(test)]
@@ -47,7 +48,7 @@ use crate::clock::Clock;
 use crate::config::model::{Config, Site};
 use crate::origin::{Fetched, Origins};
 use crate::peer::Mesh;
-use crate::proto::key::{ObjectId, Scheme, VariantId};
+use crate::proto::key::{self, ObjectId, Scheme, VariantId};
 use crate::proto::plan::{self, Event, Miss, Step, Tier};
 use crate::proto::purge::Judgement;
 use crate::proto::semantics::{
@@ -66,6 +67,7 @@ use fill::{Arriving, Reader, Refreshed, WINDOW_BYTES};
 use hashbrown::HashMap;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Version};
 use intake::RANGE_EXTRA_MAX;
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -114,12 +116,14 @@ pub struct Node {
 }
 
 impl Node {
-    /// The variant of `object` that a request with `fields` selects, as far as its `Vary` is known.
-    fn variant(&self, object: ObjectId, fields: &HeaderMap) -> VariantId {
-        match self.store.vary(object) {
-            Some(vary) => vary.variant(object, fields),
-            None => self.known.variant(object, fields),
-        }
+    /// The variant of `object` that a request with `sent` to the origin selects, as far as its `Vary` is known.
+    fn variant(&self, object: ObjectId, sent: &HeaderMap) -> VariantId {
+        self.variant_by(object, |vary| vary.variant(object, sent))
+    }
+
+    fn variant_by(&self, object: ObjectId, by: impl Fn(&VaryList) -> VariantId) -> VariantId {
+        let vary = self.store.vary(object).or_else(|| self.known.vary(object));
+        vary.map_or_else(|| key::variant(object, std::iter::empty()), |vary| by(&vary))
     }
 
     /// What is to be judged of a stored version: purges come before freshness. `in_sync` as of now.
@@ -190,7 +194,7 @@ impl Worker {
     /// before that goes to `interims`.
     pub async fn handle(
         self: &Arc<Self>,
-        request: Request<Body>,
+        mut request: Request<Body>,
         client: &Client,
         now: Now,
         interims: &Interims,
@@ -203,6 +207,8 @@ impl Worker {
         let Some(metrics) = snapshot.sites.get(&(Arc::as_ptr(&routed.site) as usize)).map(Arc::clone) else {
             return Answer::refused(Refusal::UnknownHost);
         };
+        // Nothing that routes can be listed. All else is read as the origin will see it.
+        semantics::strip_listed(request.headers_mut());
         let exchange = Exchange {
             worker: Arc::clone(self),
             facts: RequestFacts::parse(request.method(), request.headers()),
@@ -246,6 +252,11 @@ struct Exchange {
 impl Exchange {
     fn site(&self) -> &Arc<Site> {
         &self.routed.site
+    }
+
+    /// The fields by which `vary` selects for this request.
+    fn selecting<'a>(&self, vary: &VaryList, fields: &'a HeaderMap) -> Cow<'a, HeaderMap> {
+        sent::selecting((&self.snapshot.router, &self.routed), vary, fields)
     }
 }
 
@@ -388,7 +399,7 @@ impl Cached {
     async fn lookup(&mut self) -> Event {
         let exchange = &self.exchange;
         let store = &exchange.worker.node.store;
-        let variant = |vary: &VaryList| vary.variant(exchange.routed.object, &self.headers);
+        let variant = |vary: &VaryList| self.selected_by(vary);
         let hit = match store.lookup(exchange.routed.object, exchange.routed.key.as_bytes(), variant) {
             Lookup::Memory(hit) => Ok(hit),
             Lookup::OnDisk(on_disk) => store.load(on_disk).await.or(Err(Miss::Damaged)),
@@ -430,7 +441,9 @@ impl Cached {
         let (node, routed) = (&self.exchange.worker.node, &self.exchange.routed);
         routed.policy().select_language.then_some(())?;
         let wanted = Language::wanted(&self.headers)?;
-        let listed = node.store.vary(routed.object)?.variant_in(routed.object, &self.headers, &wanted)?;
+        let vary = node.store.vary(routed.object)?;
+        let listed =
+            vary.variant_in(routed.object, &self.exchange.selecting(&vary, &self.headers), &wanted)?;
         let variant = node.known.of_language(listed)?;
         let hit = match node.store.lookup(routed.object, routed.key.as_bytes(), |_| variant) {
             Lookup::Memory(hit) => hit,

@@ -4,7 +4,7 @@
 use super::deliver::{Answer, Notes, mark, pass_through, passed_status};
 use super::failure::Failure;
 use super::post::Posted;
-use super::{Exchange, Node, groups};
+use super::{Exchange, Node, groups, sent};
 use crate::body::{Body, Interims, UploadFault, UploadState};
 use crate::origin::{FetchError, Fetched};
 use crate::proto::key::{CacheKey, KeyParts, ObjectId};
@@ -14,7 +14,7 @@ use crate::proto::semantics::{self, CacheStatus};
 use crate::proto::verdict::Verdict;
 use crate::route::PassReason;
 use crate::telemetry::InvalidatedBy;
-use http::header::{CONNECTION, MAX_FORWARDS, TE, UPGRADE};
+use http::header::{CONNECTION, MAX_FORWARDS, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
@@ -48,8 +48,8 @@ pub(super) async fn forward(
     }
     let method = head.method.clone();
     let protocol = head.headers.get(UPGRADE).cloned();
-    let posted = (reason == PassReason::Method).then(|| Posted::begin(&exchange, &head)).flatten();
     let mut to_origin = origin_head(&exchange, head.method, head.headers).map(|()| body);
+    let posted = (reason == PassReason::Method).then(|| Posted::begin(&exchange, &to_origin)).flatten();
     if let (Some(_), Some(protocol)) = (&upgrade, &protocol) {
         upgrade_fields(to_origin.headers_mut(), protocol.clone());
     }
@@ -144,13 +144,8 @@ fn upgrade_fields(headers: &mut HeaderMap, protocol: HeaderValue) {
 
 /// Head of the request that the origin gets for the client's: end-to-end fields, and what the origin
 /// is told about the client.
-pub(super) fn origin_head(exchange: &Exchange, method: Method, mut headers: HeaderMap) -> Request<()> {
-    let trailers = headers.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
-    semantics::strip_hop_by_hop(&mut headers);
-    if trailers {
-        headers.insert(TE, HeaderValue::from_static("trailers"));
-    }
-    exchange.snapshot.router.forward_headers(&exchange.routed, &mut headers);
+pub(super) fn origin_head(exchange: &Exchange, method: Method, headers: HeaderMap) -> Request<()> {
+    let headers = sent::fields(&exchange.snapshot.router, &exchange.routed, headers);
     let mut request = Request::new(());
     *request.method_mut() = method;
     *request.uri_mut() = Uri::from(exchange.routed.target.clone());

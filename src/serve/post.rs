@@ -15,7 +15,7 @@ use crate::proto::object::PurgePosition;
 use crate::proto::plan::FetchReason;
 use crate::proto::semantics::{self, RequestFacts, ResponseFacts, Wanted};
 use crate::route::PassReason;
-use http::{HeaderMap, Method, Request, Response, request};
+use http::{HeaderMap, Method, Request, Response};
 use std::sync::Arc;
 
 /// A POST on its way, whose answer may turn out to be storable.
@@ -34,12 +34,12 @@ pub(super) struct Storing {
 
 impl Posted {
     /// To be called before the request is sent. `None` if it is no POST.
-    pub(super) fn begin(exchange: &Exchange, head: &request::Parts) -> Option<Self> {
-        if head.method != Method::POST {
+    pub(super) fn begin(exchange: &Exchange, to_origin: &Request<Body>) -> Option<Self> {
+        if to_origin.method() != Method::POST {
             return None;
         }
         let (witness, _reader) = exchange.worker.node.fills.alone(exchange.routed.keyed());
-        let asking = asking(exchange, &head.headers, witness.position());
+        let asking = asking(exchange, to_origin.headers(), witness.position());
         Some(Self { witness, asking })
     }
 

@@ -9,6 +9,7 @@ use crate::proto::key;
 use crate::proto::plan::FetchReason;
 use crate::proto::seek::Ground;
 use crate::proto::semantics::{self, ContentRange, Span, Wanted};
+use crate::route::{X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use crate::telemetry::SiteMetrics;
 use bytes::Bytes;
 use http::header::{CONTENT_RANGE, HOST, IF_RANGE, RANGE};
@@ -105,6 +106,9 @@ async fn ask(
     let host = site.origin.host.as_deref().unwrap_or(parts.host);
     let headers = request.headers_mut();
     headers.insert(HOST, HeaderValue::from_str(host).ok()?);
+    // In the key, so not among what selects.
+    headers.insert(X_FORWARDED_HOST, HeaderValue::from_str(parts.host).ok()?);
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(parts.scheme.as_str()));
     headers.insert(RANGE, Wanted::Span(Span { first, end }).to_value()?);
     headers.insert(IF_RANGE, HeaderValue::from_bytes(&etag).ok()?);
     for selecting in &arriving.draft.selecting {

@@ -16,15 +16,55 @@ use std::time::{Duration, UNIX_EPOCH};
 /// or because others decide by it, is not removed: otherwise a client could make its request or
 /// our cache see something else than what was checked.
 pub fn strip_hop_by_hop(fields: &mut HeaderMap) {
-    let listed: SmallVec<[HeaderName; 4]> = fields
-        .get_all(header::CONNECTION)
-        .iter()
-        .flat_map(|line| members(line.as_bytes()))
-        .filter_map(|option| HeaderName::from_bytes(option).ok())
-        .filter(|name| !is_end_to_end(name))
-        .collect();
-    for name in listed.iter().chain(&HOP_BY_HOP) {
+    strip_listed(fields);
+    for name in &HOP_BY_HOP {
         fields.remove(name);
+    }
+}
+
+/// Removes the fields that `Connection` lists and that nothing but this list makes those of one connection. Done to a request
+/// before anything is read out of it, so that what is read, and stored under it, is what goes on. The well-known ones stay, for
+/// who looks at them; they go on from nobody ([`is_hop_by_hop`]).
+///
+/// Options that ordinary clients send cost no allocation.
+pub fn strip_listed(fields: &mut HeaderMap) {
+    if !fields.contains_key(header::CONNECTION) {
+        return;
+    }
+    let lines = fields.get_all(header::CONNECTION).iter();
+    let listed: SmallVec<[HeaderName; 4]> =
+        lines.flat_map(|line| members(line.as_bytes())).filter_map(listed).collect();
+    for name in &listed {
+        fields.remove(name);
+    }
+}
+
+/// The field that a connection option makes one of the connection, if it may.
+fn listed(option: &[u8]) -> Option<HeaderName> {
+    const CLOSE: HeaderName = HeaderName::from_static("close");
+    if option.eq_ignore_ascii_case(b"close") {
+        return Some(CLOSE);
+    }
+    if HOP_BY_HOP.iter().any(|name| option.eq_ignore_ascii_case(name.as_str().as_bytes())) {
+        return None;
+    }
+    HeaderName::from_bytes(option).ok().filter(|name| !is_end_to_end(name))
+}
+
+/// Whether a field is for one connection, whatever `Connection` lists.
+pub fn is_hop_by_hop(name: &HeaderName) -> bool {
+    HOP_BY_HOP.contains(name)
+}
+
+/// Makes one field of a cookie that came in several, as HTTP/2 allows (RFC 9113 §8.2.3). To be done before a request is handed on
+/// to anybody else: in crumbs, a comma would seem to part what a semicolon does.
+pub fn join_crumbs(request: &mut HeaderMap) {
+    if request.get_all(header::COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let crumbs: Vec<_> = request.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        request.insert(header::COOKIE, cookie);
     }
 }
 
@@ -186,6 +226,25 @@ mod tests {
         ]);
         strip_hop_by_hop(&mut fields);
         assert_eq!(fields, head(&[("x-c", "1"), ("trailer", "x-t")]));
+    }
+
+    #[test]
+    fn what_connection_lists_goes_alone_and_the_well_known_stay_for_who_reads_them() {
+        let stay = [("connection", "Close, Upgrade, TE, X-A, cookie"), ("upgrade", "b"), ("te", "trailers")];
+        let mut fields = head(&[&stay[..], &[("x-a", "1"), ("close", "1"), ("cookie", "c")]].concat());
+        strip_listed(&mut fields);
+        assert_eq!(fields, head(&[&stay[..], &[("cookie", "c")]].concat()));
+    }
+
+    #[test]
+    fn the_crumbs_of_a_cookie_are_one_field() {
+        let mut fields =
+            head(&[("cookie", "a=b"), ("x", "1"), ("cookie", "c=d"), ("x", "2"), ("cookie", "e=f")]);
+        join_crumbs(&mut fields);
+        assert_eq!(fields, head(&[("cookie", "a=b; c=d; e=f"), ("x", "1"), ("x", "2")]));
+        let mut whole = head(&[("cookie", "a=b,c")]);
+        join_crumbs(&mut whole);
+        assert_eq!(whole, head(&[("cookie", "a=b,c")]));
     }
 
     #[test]

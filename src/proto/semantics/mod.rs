@@ -41,7 +41,10 @@ pub use condition::{Condition, Validators, condition, make_conditional, strip_co
 pub use directives::{Governing, ResponseDirectives};
 pub use etag::strong_etag;
 pub use facts::{EtagKind, Expires, ResponseFacts};
-pub use fields::{ensure_date, storable_fields, strip_hop_by_hop, strip_tags, via, withheld_fields};
+pub use fields::{
+    ensure_date, is_hop_by_hop, join_crumbs, storable_fields, strip_hop_by_hop, strip_listed, strip_tags,
+    via, withheld_fields,
+};
 pub use freshness::{Lifetime, LifetimeSource, corrected_initial_age, current_age, lifetime};
 pub use invalidation::{invalidates, invalidation_targets, is_of_target};
 pub use merge::{Likeness, Merged, likeness, merge_304, validates};

@@ -12,6 +12,7 @@
 //! | Host of Troubles | `keys::absolute_form_and_host_name_one_authority_or_the_request_is_refused`, `hosts::over_http2_authority_and_host_must_be_one` |
 //! | parameter cloaking, key injection | `cloaking::what_is_stripped_from_the_key_the_origin_does_not_see`, `cloaking::a_filter_in_doubt_is_not_applied_and_nothing_is_stored` |
 //! | unkeyed fields (`X-Forwarded-*`, `X-Original-URL`, ...) | `unkeyed::nothing_that_steers_an_origin_passes_from_a_client`, `unkeyed::behind_a_trusted_proxy_a_client_steers_no_more`, `unkeyed::a_scheme_that_a_trusted_proxy_states_is_in_the_key`, `passing::the_origin_is_told_about_the_client_and_not_by_it` |
+//! | unkeyed fields by `Vary`: what a client writes and the origin does not see | `variants::what_connection_removes_selects_nothing`, `variants::an_identity_that_a_client_writes_selects_no_answer_for_one`, `variants::what_varies_by_the_clients_address_is_for_no_other_client`, `variants::what_is_the_same_for_all_is_one_answer`, `variants::a_cookie_in_crumbs_is_the_one_that_the_origin_sees` |
 //! | identity by fields (forward-auth) | `unkeyed::identities_are_taken_from_trusted_networks_alone` |
 //! | fat GET, wishes of one client in a fetch for all | `unkeyed::a_fat_get_neither_is_stored_nor_changes_what_is`, `unkeyed::a_fetch_for_all_carries_no_wish_of_one`, `passing::a_get_with_a_body_passes_and_is_not_cached` |
 //! | web cache deception | `deception::nothing_is_stored_for_its_extension_or_type`, `deception::a_bold_rule_for_files_does_not_reach_a_page_in_disguise`, `deception::a_page_that_is_passed_is_passed_in_each_disguise`, `deception::a_rule_holds_only_if_each_layer_of_encoding_agrees` |
@@ -47,7 +48,9 @@ mod refusals;
 mod splitting;
 mod unkeyed;
 mod unread;
+mod variants;
 
+use crate::common::node::toml;
 use crate::common::{Node, Origin, Reply, reply};
 use std::path::{Path, PathBuf};
 
@@ -70,6 +73,11 @@ async fn telling() -> Origin {
         exchange
     });
     origin
+}
+
+/// A node that trusts a network; `more` as for [`toml`].
+async fn trusting(origin: &Origin, network: &str, more: &str) -> Node {
+    Node::of(&format!("trusted_networks = [\"{network}\"]\n{}", toml(origin.at, more))).await
 }
 
 /// The answer to these bytes on a connection of their own.

@@ -1,8 +1,7 @@
 //! Unkeyed input: what a client says beside the key must not change the answer that others get.
 
-use super::{FRESH, raw, telling};
+use super::{FRESH, raw, telling, trusting};
 use crate::common::client::{HOST, request};
-use crate::common::node::toml;
 use crate::common::origin::chunk;
 use crate::common::{Node, Origin, reply};
 
@@ -80,10 +79,6 @@ fn evil(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| format!("{name}: evil.test")).collect()
 }
 
-async fn trusting(origin: &Origin, more: &str) -> Node {
-    Node::of(&format!("trusted_networks = [\"127.0.0.0/8\"]\n{}", toml(origin.at, more))).await
-}
-
 #[tokio::test]
 async fn nothing_that_steers_an_origin_passes_from_a_client() {
     let origin = telling().await;
@@ -107,7 +102,7 @@ async fn nothing_that_steers_an_origin_passes_from_a_client() {
 #[tokio::test]
 async fn behind_a_trusted_proxy_a_client_steers_no_more() {
     let origin = telling().await;
-    let node = trusting(&origin, "").await;
+    let node = trusting(&origin, "127.0.0.0/8", "").await;
     let fields = evil(&STEERING);
     let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
     let told = node.ask("GET", "/x", &fields).await;
@@ -133,7 +128,7 @@ async fn behind_a_trusted_proxy_a_client_steers_no_more() {
 #[tokio::test]
 async fn a_scheme_that_a_trusted_proxy_states_is_in_the_key() {
     let origin = telling().await;
-    let node = trusting(&origin, "").await;
+    let node = trusting(&origin, "127.0.0.0/8", "").await;
     for (field, scheme) in [
         ("X-Forwarded-Proto: https", "https"),
         ("X-Forwarded-Proto: http", "http"),
@@ -159,7 +154,7 @@ async fn identities_are_taken_from_trusted_networks_alone() {
     let (names, own) = (["X-User-Id", "X_User_Id", "X-USER-ID"], "X-Auth-Request-User");
     let fields = evil(&[&names[..1], &[own]].concat());
     let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
-    let node = trusting(&origin, more).await;
+    let node = trusting(&origin, "127.0.0.0/8", more).await;
     node.ask("GET", "/trusted", &fields).await;
     let asked = &origin.asked("/trusted")[0];
     assert_eq!((asked.field("x-user-id"), asked.field(own)), (Some("evil.test"), Some("evil.test")));
