@@ -34,6 +34,12 @@ const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PENDING_RESETS_MAX: usize = 20;
 /// Stream errors of the peer's making before the connection is closed (CVE-2025-8671).
 const LOCAL_RESETS_MAX: usize = 100;
+/// How long a stream that ended before its upload is remembered, at most. A client that was answered early, or refused, goes
+/// on sending until it hears of it, which is no error (RFC 9113 §5.4.2): a round trip, and what its own queues hold.
+const REMEMBERED_TIME: Duration = Duration::from_secs(10);
+/// Streams that are remembered so, at least; at least two for each that may be open. One more is forgotten at once, and what
+/// still comes on it is held against its client ([`LOCAL_RESETS_MAX`]). Some hundred bytes each.
+const REMEMBERED_MIN: usize = 1024;
 /// Bytes that a stream buffers for sending.
 const SEND_BUFFER: usize = 256 << 10;
 /// Bytes that a client may send ahead on one stream, and on all of a connection: what one connection can make
@@ -63,6 +69,8 @@ fn settings(limits: &Limits) -> Builder {
         .max_concurrent_streams(limits.http2_streams)
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+        .max_concurrent_reset_streams(REMEMBERED_MIN.max(2 * limits.http2_streams as usize))
+        .reset_stream_duration(REMEMBERED_TIME)
         .max_local_error_reset_streams(Some(LOCAL_RESETS_MAX))
         .max_send_buffer_size(SEND_BUFFER);
     builder
