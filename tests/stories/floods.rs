@@ -429,3 +429,34 @@ async fn uploads_that_are_refused_end_alone_whatever_of_them_is_still_on_its_way
     client.assert_is_ok(stream(200)).await;
     assert_eq!((stage.given_up.load(Ordering::Relaxed), stage.floods("broken")), (0, 0.0));
 }
+
+#[tokio::test]
+async fn a_connection_that_is_closed_for_waiting_is_told_which_requests_were_served() {
+    const NO_ERROR: u32 = 0;
+    let stage = Stage::new("[limits]\nkeepalive_timeout = \"150ms\"").await;
+    let mut client = stage.connect().await;
+    client.send(get(1, "/x")).await;
+    client.assert_is_ok(1).await;
+    assert_eq!(client.goaway().await, (NO_ERROR, 1), "idle");
+
+    let stage = Stage::new("[limits]\nheader_timeout = \"150ms\"").await;
+    assert_eq!(stage.connect().await.goaway().await, (NO_ERROR, 0), "no first request");
+
+    let stage = Stage::new("[limits]\nconnections = 1").await;
+    let mut client = stage.connect().await;
+    client.send(get(1, "/x")).await;
+    client.assert_is_ok(1).await;
+    stage.node.get("/x").await.assert_hit();
+    assert_eq!(client.goaway().await, (NO_ERROR, 1), "shed");
+}
+
+#[tokio::test]
+async fn a_get_whose_end_comes_in_a_frame_of_its_own_has_no_body() {
+    let stage = Stage::new("").await;
+    let asked = stage.origin.count("/x");
+    let mut client = stage.connect().await;
+    let head = frame(HEADERS, END_HEADERS, 1, &fields("GET", "/x", &[]));
+    client.send([head, frame(DATA, END_STREAM, 1, b"")].concat()).await;
+    client.assert_is_ok(1).await;
+    assert_eq!(stage.origin.count("/x"), asked, "from the store");
+}

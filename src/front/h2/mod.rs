@@ -11,8 +11,11 @@ mod metered;
 mod received;
 mod sending;
 mod stream;
+mod untaken;
 
-use super::conn::{Connection, Io};
+pub(super) use untaken::Untaken;
+
+use super::conn::{Connection, Io, Parting};
 use crate::config::model::Limits;
 use crate::proto::flood::Flood;
 use bytes::Bytes;
@@ -42,9 +45,11 @@ const REMEMBERED_TIME: Duration = Duration::from_secs(10);
 const REMEMBERED_MIN: usize = 1024;
 /// Bytes that a stream buffers for sending.
 const SEND_BUFFER: usize = 256 << 10;
-/// Bytes that a client may send ahead on one stream, and on all of a connection: what one connection can make
-/// this node hold of its uploads.
-const WINDOW: u32 = 1 << 20;
+/// Bytes that a client may send ahead on one stream. Less than on all, so that an upload that nobody takes leaves room for
+/// others.
+const STREAM_WINDOW: u32 = 256 << 10;
+/// Bytes that it may send ahead on all streams of a connection: what one connection can make this node hold of its uploads.
+const CONNECTION_WINDOW: u32 = 1 << 20;
 /// Streams that are read before the first of them is answered; room for them is held on the stack.
 const ROUND: usize = 8;
 
@@ -58,14 +63,14 @@ pub(super) async fn serve(connection: Arc<Connection>, io: Io) {
     let state = State::Handshake(settings(&connection.limits).handshake(io));
     let leaving = Leaving::No;
     let mut serving = pin!(Serving { connection: Arc::clone(&connection), verdict, state, leaving });
-    connection.drive(serving.as_mut(), |serving| serving.get_mut().leave()).await;
+    connection.drive(serving.as_mut(), |serving, parting| serving.get_mut().part(parting)).await;
 }
 
 fn settings(limits: &Limits) -> Builder {
     let mut builder = Builder::new();
     builder
-        .initial_window_size(WINDOW)
-        .initial_connection_window_size(WINDOW)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(limits.http2_streams)
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
@@ -100,6 +105,15 @@ enum Leaving {
 }
 
 impl Serving {
+    /// Whether the client is told.
+    fn part(&mut self, parting: Parting) -> bool {
+        match parting {
+            Parting::InOrder => self.leave(),
+            Parting::AtOnce => self.abandon(),
+        }
+        matches!(self.state, State::Open(..))
+    }
+
     /// Serves what the client has asked so far, and nothing that it asks later.
     fn leave(&mut self) {
         if self.leaving == Leaving::No {
@@ -107,6 +121,14 @@ impl Serving {
             if let State::Open(open, _) = &mut self.state {
                 open.graceful_shutdown();
             }
+        }
+    }
+
+    /// Serves nothing more, and tells the client which of its requests were served (RFC 9113 §6.8).
+    fn abandon(&mut self) {
+        if let State::Open(open, _) = &mut self.state {
+            self.leaving = Leaving::AtOnce;
+            open.abrupt_shutdown(Reason::NO_ERROR);
         }
     }
 
