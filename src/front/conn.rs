@@ -2,6 +2,7 @@
 
 use super::farewell::LINGER_TIME;
 use super::gate::Entered;
+use super::h2::Untaken;
 use super::record::{ClientBody, Record};
 use super::upload::Upload;
 use super::watch::{Expired, Watch, Watched, Wire};
@@ -22,11 +23,25 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio_rustls::TlsAcceptor;
 
 /// TLS: bytes that are encrypted ahead of the socket; larger is cheaper in bulk.
 const TLS_BUFFER: usize = 256 << 10;
+
+/// How long a connection that was shed is kept for its last word, if the socket does not take that at once. Another waits for
+/// what it holds.
+const SHED_TIME: Duration = Duration::from_millis(50);
+
+/// An end from this side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Parting {
+    /// After what the client has asked so far.
+    InOrder,
+    /// Without anything more.
+    AtOnce,
+}
 
 /// A connection that was let in.
 pub(super) struct Accepted {
@@ -60,8 +75,8 @@ pub(super) async fn serve(front: Arc<Front>, accepted: Accepted) {
     if let Some((wire, tls_version)) = wire {
         let watch = Watch::new(front.worker.node.clock, entered.seat(), &limits);
         let serving = OnceLock::new();
-        let connection =
-            Connection { front: Arc::clone(&front), watch, limits, client, tls_version, serving };
+        let (front, untaken) = (Arc::clone(&front), Arc::default());
+        let connection = Connection { front, watch, limits, client, tls_version, untaken, serving };
         connection.run(wire, (entered, open)).await;
     }
 }
@@ -102,6 +117,8 @@ pub(super) struct Connection {
     pub(super) limits: Limits,
     pub(super) client: Client,
     pub(super) tls_version: Option<&'static str>,
+    /// What came over HTTP/2 and nobody has taken yet.
+    pub(super) untaken: Arc<Untaken>,
     /// Set by the first request.
     serving: OnceLock<telemetry::Entered>,
 }
@@ -123,9 +140,12 @@ impl Connection {
     }
 
     /// Drives the connection to its end: its own, that of a limit, or, after the requests in progress, that of a
-    /// drain or of its age.
-    pub(super) async fn drive<S, E>(&self, mut serving: Pin<&mut S>, shutdown: impl Fn(Pin<&mut S>))
-    where
+    /// drain or of its age. `part` begins an end from this side; whether there is something to be said to the client at once.
+    pub(super) async fn drive<S, E>(
+        &self,
+        mut serving: Pin<&mut S>,
+        part: impl Fn(Pin<&mut S>, Parting) -> bool,
+    ) where
         S: Future<Output = Result<(), E>>,
         E: std::fmt::Display,
     {
@@ -141,16 +161,20 @@ impl Connection {
                 }
                 () = left.as_mut(), if !draining => {
                     draining = true;
-                    shutdown(serving.as_mut());
+                    part(serving.as_mut(), Parting::InOrder);
                 }
                 () = self.watch.worn(), if !worn => {
                     worn = true;
-                    shutdown(serving.as_mut());
+                    part(serving.as_mut(), Parting::InOrder);
                 }
                 expired = self.watch.expired(&self.limits) => {
                     if expired == Expired::Head && self.watch.is_told_late() {
                         // Over HTTP/1.1 a client that has begun a head is told.
                         let _ = tokio::time::timeout(LINGER_TIME, serving.as_mut()).await;
+                    } else if let Some(time) = farewell_time(expired)
+                        && part(serving.as_mut(), Parting::AtOnce)
+                    {
+                        let _ = tokio::time::timeout(time, serving.as_mut()).await;
                     }
                     return self.note(expired);
                 }
@@ -186,7 +210,8 @@ impl Connection {
         });
         let (mut head, body) = request.into_parts();
         semantics::join_crumbs(&mut head.headers);
-        let (body, upload) = Upload::body(body, &self.limits);
+        let untaken = multiplexed.then_some(&self.untaken);
+        let (body, upload) = Upload::body(body, &self.limits, untaken);
         let mut request = Request::from_parts(head, body);
         if !matches!(request.body(), Body::Empty) {
             request.extensions_mut().insert(upload.clone());
@@ -204,6 +229,15 @@ impl Connection {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
+    }
+}
+
+/// For how long a client may take to hear that its connection is closed; `None` if it takes nothing as it is.
+const fn farewell_time(expired: Expired) -> Option<Duration> {
+    match expired {
+        Expired::Idle | Expired::Head => Some(LINGER_TIME),
+        Expired::Shed => Some(SHED_TIME),
+        Expired::Stalled | Expired::Slow => None,
     }
 }
 

@@ -1,13 +1,13 @@
 //! Clients that speak HTTP/1.1, or 1.0.
 
-use super::conn::{Connection, Io};
+use super::conn::{Connection, Io, Parting};
 use super::interim;
 use super::strict::Strict;
-use hyper::server::conn::http1::Builder;
+use hyper::server::conn::http1::{Builder, UpgradeableConnection};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 /// Fields of a head that hyper reads without an allocation.
@@ -31,5 +31,12 @@ pub(super) async fn serve(connection: Arc<Connection>, io: Io) {
     };
     let io = TokioIo::new(Strict::new(io, Arc::clone(&connection)));
     let mut serving = pin!(builder.serve_connection(io, service).with_upgrades());
-    connection.drive(serving.as_mut(), |serving| serving.graceful_shutdown()).await;
+    let part = |serving: Pin<&mut UpgradeableConnection<_, _>>, parting| {
+        // HTTP/1.1 has no word for the end of an idle connection.
+        if parting == Parting::InOrder {
+            serving.graceful_shutdown();
+        }
+        false
+    };
+    connection.drive(serving.as_mut(), part).await;
 }

@@ -10,6 +10,11 @@
 //!   ├──── ambiguous within a body ─────> Broken: the body fails, which is answered as a failed upload
 //!   └──── 101 was sent ────────────────> Tunnel: nothing is judged any more
 //! ```
+//!
+//! While a request is answered the client is read from all the same, so that it is seen to leave. A reset ends its request at
+//! once. So does the end of what it sends, since a client that has closed and one that has only ended its writing cannot be
+//! told apart, unless a whole further request came before: such a client waits for more than one answer, and gets them in
+//! order, until only the last is left. The mere beginning of a request, or what is none, changes nothing.
 
 use super::conn::{Connection, Io};
 use super::farewell::{Farewell, Linger};
@@ -23,13 +28,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+/// Bytes behind a request that are kept while it is answered: as much as a head of the usual limits may have. A client that
+/// sends more ahead is read from again when it is answered, and not seen to leave before.
+const EARLY_MAX: usize = 64 << 10;
+
 /// The stream of an HTTP/1 connection as hyper sees it.
 pub(super) struct Strict {
     io: Io,
     connection: Arc<Connection>,
     framing: Framing,
     /// Read and not passed on: the beginning of a head, or what follows a message that is not answered yet. Bounded by
-    /// the limits on a head and by what hyper reads at once.
+    /// the limits on a head or [`EARLY_MAX`], and by what hyper reads at once.
     held: BytesMut,
     /// How many of the bytes held may be passed on.
     granted: usize,
@@ -185,20 +194,26 @@ impl Strict {
 
     /// Reads while a request is being answered: to see whether its client leaves. What comes is kept.
     fn poll_early(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if !self.held.is_empty() {
-            // Woken when the response was sent.
-            return Poll::Pending;
-        }
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
-        let read = &buf.filled()[before..];
-        if read.is_empty() {
-            self.at_end = true;
-            return Poll::Ready(Ok(()));
+        while self.held.len() < EARLY_MAX {
+            ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+            let read = &buf.filled()[before..];
+            if read.is_empty() {
+                self.at_end = true;
+                return if self.holds_request() { Poll::Pending } else { Poll::Ready(Ok(())) };
+            }
+            self.held.extend_from_slice(read);
+            self.starved = false;
+            buf.set_filled(before);
         }
-        self.held.extend_from_slice(read);
-        buf.set_filled(before);
+        // Woken when the response was sent.
         Poll::Pending
+    }
+
+    /// Whether a further request was read, with a complete head.
+    fn holds_request(&self) -> bool {
+        let next = Framing::new(self.framing.limits()).take(&self.held);
+        next.is_ok_and(|taken| taken.length > 0)
     }
 
     fn poll_raw(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {

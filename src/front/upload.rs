@@ -1,5 +1,6 @@
 //! Request bodies on their way in: bounded in length, silence and slowness.
 
+use super::h2::Untaken;
 use super::pace::Pace;
 use crate::body::{Body, BodyError, UploadFault, UploadState};
 use crate::config::model::Limits;
@@ -7,9 +8,13 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep};
+
+/// How often within `idle_timeout` it is looked whether a client over HTTP/2 has room to send.
+const LOOKS: u32 = 8;
 
 /// A request body under the limits.
 pub(super) struct Upload<B> {
@@ -20,16 +25,41 @@ pub(super) struct Upload<B> {
     pace: Pace,
     /// Runs while a frame is waited for.
     timer: Pin<Box<Sleep>>,
-    /// Since when a frame is waited for.
-    waiting: Option<Instant>,
+    /// Set while a frame is waited for.
+    waiting: Option<Waiting>,
+    /// Over HTTP/2: what its client has sent on all streams and is not taken.
+    untaken: Option<Arc<Untaken>>,
+}
+
+/// A client that is waited for.
+struct Waiting {
+    /// Since when, moved on by the time in which it had no room to send.
+    since: Instant,
+    /// When it was last looked whether it has room, and what was seen.
+    looked: Instant,
+    has_room: bool,
+}
+
+impl Waiting {
+    /// For how long the client has been waited for. The time between two looks is its own if it had room at both.
+    fn look(&mut self, has_room: bool) -> Duration {
+        let more = self.looked.elapsed();
+        self.looked += more;
+        if !(self.has_room && has_room) {
+            self.since += more;
+        }
+        self.has_room = has_room;
+        self.looked - self.since
+    }
 }
 
 impl<B> Upload<B>
 where
     B: HttpBody<Data = Bytes, Error: Into<BodyError>> + Send + Unpin + 'static,
 {
-    /// Bounds `body` to `body_bytes`, silences of `idle_timeout`, and, until there is an answer, `body_rate`.
-    pub(super) fn body(body: B, limits: &Limits) -> (Body, UploadState) {
+    /// Bounds `body` to `body_bytes`, silences of `idle_timeout`, and, until there is an answer, `body_rate`. While what is
+    /// `untaken` leaves the client no room to send, it is not silent.
+    pub(super) fn body(body: B, limits: &Limits, untaken: Option<&Arc<Untaken>>) -> (Body, UploadState) {
         let state = UploadState::default();
         if body.is_end_stream() {
             return (Body::Empty, state);
@@ -40,7 +70,9 @@ where
         }
         let idle = limits.idle_timeout;
         let (pace, timer) = (Pace::new(limits.body_rate, idle), Box::pin(tokio::time::sleep(idle)));
-        (Body::stream(Self { body, state: state.clone(), left, idle, pace, timer, waiting: None }), state)
+        let (waiting, untaken) = (None, untaken.cloned());
+        let upload = Self { body, state: state.clone(), left, idle, pace, timer, waiting, untaken };
+        (Body::stream(upload), state)
     }
 
     fn fail(&self, fault: UploadFault, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -51,24 +83,23 @@ where
     /// Waits for the client, which is at fault if it waits in vain.
     #[expect(clippy::disallowed_methods, reason = "timers are moved on, and their time compared")]
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let since = match self.waiting {
-            Some(since) => since,
-            None => {
-                // Only now: until it was asked, the silence was not the client's.
-                let now = Instant::now();
-                self.timer.as_mut().reset(now + self.idle.min(self.pace.left_after(Duration::ZERO)));
-                *self.waiting.insert(now)
-            }
-        };
+        let look = if self.untaken.is_some() { self.idle / LOOKS } else { self.idle };
+        if self.waiting.is_none() {
+            // Only now: until it was asked, the silence was not the client's.
+            let now = Instant::now();
+            self.waiting = Some(Waiting { since: now, looked: now, has_room: true });
+            self.timer.as_mut().reset(now + look.min(self.pace.left_after(Duration::ZERO)));
+        }
         while self.timer.as_mut().poll(cx).is_ready() {
-            let waited = since.elapsed();
+            let has_room = self.untaken.as_ref().is_none_or(|untaken| untaken.leaves_room());
+            let waited = self.waiting.as_mut().map_or(Duration::ZERO, |waiting| waiting.look(has_room));
             if waited >= self.idle {
                 return self.fail(UploadFault::Stalled, BodyError::Stalled);
             }
             if self.is_too_slow(waited) {
                 return self.fail(UploadFault::Slow, BodyError::Stalled);
             }
-            let left = (self.idle - waited).min(self.pace.left_after(waited));
+            let left = look.min(self.idle - waited).min(self.pace.left_after(waited));
             self.timer.as_mut().reset(Instant::now() + left);
         }
         Poll::Pending
@@ -97,8 +128,8 @@ where
         };
         let length = data_length(&frame);
         this.pace.moved(length);
-        if let Some(since) = this.waiting.take() {
-            this.pace.waited(since.elapsed());
+        if let Some(mut waiting) = this.waiting.take() {
+            this.pace.waited(waiting.look(waiting.has_room));
         }
         match frame {
             None => Poll::Ready(None),

@@ -427,3 +427,62 @@ async fn a_client_that_waits_with_its_body_is_told_to_go_on() {
     let whole = client.whole(1).await;
     assert_eq!((whole.len(), &whole[2].payload[..]), (3, &b"body"[..]));
 }
+
+#[tokio::test]
+async fn uploads_that_are_refused_end_alone_whatever_of_them_is_still_on_its_way() {
+    let stage = Stage::new("[limits]\nbody_bytes = \"1KiB\"").await;
+    let mut client = stage.connect().await;
+    client.send(get(stream(0), "/held")).await;
+    until("the request", || stage.held() == 1).await;
+    // Twice as many as may be open at once, refused for their announced length, and data or trailers behind all of them.
+    for round in 0..2 {
+        let uploads = || (1..100).map(|nth| stream(round * 99 + nth));
+        for id in uploads() {
+            let head = fields("POST", "/x", &[("content-length", "5000")]);
+            client.send(frame(HEADERS, END_HEADERS, id, &head)).await;
+        }
+        for id in uploads() {
+            client.whole(id).await;
+        }
+        let late = |id| match id % 4 {
+            1 => frame(DATA, 0, id, &[b'x'; 100]).repeat(3),
+            _ => frame(HEADERS, END_STREAM | END_HEADERS, id, b"\0\x03x-t\x01v"),
+        };
+        client.send(uploads().flat_map(late).collect::<Vec<_>>()).await;
+        client.assert_goes_on().await;
+    }
+    client.send(get(stream(200), "/x")).await;
+    client.assert_is_ok(stream(200)).await;
+    assert_eq!((stage.given_up.load(Ordering::Relaxed), stage.floods("broken")), (0, 0.0));
+}
+
+#[tokio::test]
+async fn a_connection_that_is_closed_for_waiting_is_told_which_requests_were_served() {
+    const NO_ERROR: u32 = 0;
+    let stage = Stage::new("[limits]\nkeepalive_timeout = \"150ms\"").await;
+    let mut client = stage.connect().await;
+    client.send(get(1, "/x")).await;
+    client.assert_is_ok(1).await;
+    assert_eq!(client.goaway().await, (NO_ERROR, 1), "idle");
+
+    let stage = Stage::new("[limits]\nheader_timeout = \"150ms\"").await;
+    assert_eq!(stage.connect().await.goaway().await, (NO_ERROR, 0), "no first request");
+
+    let stage = Stage::new("[limits]\nconnections = 1").await;
+    let mut client = stage.connect().await;
+    client.send(get(1, "/x")).await;
+    client.assert_is_ok(1).await;
+    stage.node.get("/x").await.assert_hit();
+    assert_eq!(client.goaway().await, (NO_ERROR, 1), "shed");
+}
+
+#[tokio::test]
+async fn a_get_whose_end_comes_in_a_frame_of_its_own_has_no_body() {
+    let stage = Stage::new("").await;
+    let asked = stage.origin.count("/x");
+    let mut client = stage.connect().await;
+    let head = frame(HEADERS, END_HEADERS, 1, &fields("GET", "/x", &[]));
+    client.send([head, frame(DATA, END_STREAM, 1, b"")].concat()).await;
+    client.assert_is_ok(1).await;
+    assert_eq!(stage.origin.count("/x"), asked, "from the store");
+}

@@ -2,6 +2,10 @@
 
 use crate::common::client::{Client, request};
 use crate::common::{Barrier, Node, Origin, reply, until};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 const FRESH: &str = "Cache-Control: max-age=60";
 
@@ -352,4 +356,79 @@ async fn a_client_is_not_blamed_for_the_time_before_its_body_is_asked_for() {
     assert_eq!(client.head().await.map(|head| head.line).as_deref(), Some("HTTP/1.1 100 Continue"));
     client.send("body").await;
     client.reply("POST").await.assert_is(200, "body");
+}
+
+/// A node before an origin that never answers `/hang`, and notes when it is given up.
+async fn before_silence() -> (Origin, Node, Arc<AtomicUsize>) {
+    let (origin, node) = before_nothing("").await;
+    let given_up = Arc::new(AtomicUsize::new(0));
+    let gone = Arc::clone(&given_up);
+    origin.script("/hang", move |mut exchange| {
+        let gone = Arc::clone(&gone);
+        async move {
+            while !exchange.read_some().await.is_empty() {}
+            gone.fetch_add(1, Ordering::Relaxed);
+            exchange.close();
+            exchange
+        }
+    });
+    (origin, node, given_up)
+}
+
+#[tokio::test]
+async fn bytes_behind_a_request_do_not_hide_that_its_client_has_left() {
+    let (origin, node, given_up) = before_silence().await;
+    let mut ways = 0;
+    for behind in ["", "G", "\r\n", "GET /x HTTP/1.1\r\nHost: site.test\r\n"] {
+        for resets in [true, false] {
+            let mut stream = TcpStream::connect(node.doors[0]).await.unwrap();
+            let asked = [request("POST", "/hang", &["Content-Length: 4"]), b"body".to_vec()].concat();
+            stream.write_all(&[&asked, behind.as_bytes()].concat()).await.unwrap();
+            ways += 1;
+            origin.asked_times("/hang", ways).await;
+            // At once, and from bytes that come later.
+            stream.write_all(behind.as_bytes()).await.unwrap();
+            if resets {
+                stream.set_zero_linger().unwrap();
+            }
+            drop(stream);
+            let what = format!("the request to be given up: {behind:?}, reset: {resets}");
+            until(&what, || given_up.load(Ordering::Relaxed) == ways).await;
+        }
+    }
+    // A whole request behind it does not hide a reset either.
+    let mut stream = TcpStream::connect(node.doors[0]).await.unwrap();
+    let both = [request("GET", "/hang", &["Cache-Control: no-store"]), request("GET", "/x", &[])].concat();
+    stream.write_all(&both).await.unwrap();
+    origin.asked_times("/hang", ways + 1).await;
+    stream.set_zero_linger().unwrap();
+    drop(stream);
+    let busy = || node.metric("shoal_connections_open{listener=\"http\"}");
+    until("the connection to end", || busy() == 0.0).await;
+}
+
+#[tokio::test]
+async fn a_client_that_asks_ahead_and_ends_its_writing_is_answered_until_the_last() {
+    let (origin, node) = before_nothing("").await;
+    node.warm("/x").await;
+    let (asked, barrier) = (Barrier::closed(), Barrier::closed());
+    let (begun, held) = (asked.clone(), barrier.clone());
+    origin.script("/slow", move |mut exchange| {
+        let (begun, held) = (begun.clone(), held.clone());
+        async move {
+            begun.open();
+            held.pass().await;
+            exchange.send(reply(200, &["Cache-Control: no-store"], "late")).await;
+            exchange
+        }
+    });
+    let mut client = node.begin("GET", "/slow", &[]).await;
+    asked.pass().await;
+    client.send(request("GET", "/x", &[]).repeat(2)).await;
+    client.end_writing().await;
+    // Time to see the end, by far.
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    barrier.open();
+    client.reply("GET").await.assert_is(200, "late");
+    client.reply("GET").await.assert_hit();
 }

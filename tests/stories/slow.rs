@@ -1,6 +1,9 @@
 //! Clients that are slow, idle or too many: whom they cost their place, and whom not.
 
 use crate::common::client::{Client, request};
+use crate::common::frames::{
+    DATA, END_HEADERS, END_STREAM, Frame, Frames, HEADERS, SETTINGS, WINDOW_UPDATE, cancel, fields, frame,
+};
 use crate::common::origin::{chunk, head};
 use crate::common::tls::{self, certificate};
 use crate::common::{Barrier, Node, Origin, assert_same, content, in_time, reply, until};
@@ -343,4 +346,34 @@ async fn a_trusted_proxy_stands_for_many_clients_and_has_no_share_of_its_own() {
         client.get("/x").await.assert_hit();
     }
     assert_eq!(node.metric("shoal_connections_shed_total"), 0.0);
+}
+
+#[tokio::test]
+async fn an_upload_without_room_in_the_window_of_its_connection_is_not_blamed() {
+    const ACK: u8 = 1;
+    let (origin, _) = origin().await;
+    let node = Node::with(&origin, "connections_max = 1\n[limits]\nidle_timeout = \"200ms\"").await;
+    let mut client = Frames::connect(node.doors[0]).await;
+    let opened = |frames: &[Frame]| frames.iter().any(|frame| frame.kind == WINDOW_UPDATE).then_some(());
+    client.find("the window of the connection", opened).await;
+    client.send(frame(SETTINGS, ACK, 0, &[])).await;
+    // One has the only connection to the origin; what the others send, all that there is room for, is not taken.
+    let begin = |id| frame(HEADERS, END_HEADERS, id, &fields("POST", "/echo", &[]));
+    let others = [3, 5, 7, 9];
+    client.send(begin(1)).await;
+    origin.asked_times("/echo", 1).await;
+    for id in others {
+        client.send([begin(id), frame(DATA, 0, id, &[0; 16 << 10]).repeat(16)].concat()).await;
+    }
+    tokio::time::sleep(LONG).await;
+    assert_eq!(slow(&node, "body_stalled"), 0.0);
+    for id in others {
+        client.send(cancel(id)).await;
+    }
+    client.send(frame(DATA, END_STREAM, 1, b"hello")).await;
+    client.assert_is_ok(1).await;
+    // With room, a silence is the client's.
+    client.send(begin(11)).await;
+    assert_ne!(client.whole(11).await[0].payload[0], 0x88, "408");
+    assert_eq!(slow(&node, "body_stalled"), 1.0);
 }

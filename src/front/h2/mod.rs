@@ -11,8 +11,11 @@ mod metered;
 mod received;
 mod sending;
 mod stream;
+mod untaken;
 
-use super::conn::{Connection, Io};
+pub(super) use untaken::Untaken;
+
+use super::conn::{Connection, Io, Parting};
 use crate::config::model::Limits;
 use crate::proto::flood::Flood;
 use crate::serve::Refusal;
@@ -35,11 +38,19 @@ const PING_INTERVAL: Duration = Duration::from_secs(20);
 const PENDING_RESETS_MAX: usize = 20;
 /// Stream errors of the peer's making before the connection is closed (CVE-2025-8671).
 const LOCAL_RESETS_MAX: usize = 100;
+/// How long a stream that ended before its upload is remembered, at most. A client that was answered early, or refused, goes
+/// on sending until it hears of it, which is no error (RFC 9113 §5.4.2): a round trip, and what its own queues hold.
+const REMEMBERED_TIME: Duration = Duration::from_secs(10);
+/// Streams that are remembered so, at least; at least two for each that may be open. One more is forgotten at once, and what
+/// still comes on it is held against its client ([`LOCAL_RESETS_MAX`]). Some hundred bytes each.
+const REMEMBERED_MIN: usize = 1024;
 /// Bytes that a stream buffers for sending.
 const SEND_BUFFER: usize = 256 << 10;
-/// Bytes that a client may send ahead on one stream, and on all of a connection: what one connection can make
-/// this node hold of its uploads.
-const WINDOW: u32 = 1 << 20;
+/// Bytes that a client may send ahead on one stream. Less than on all, so that an upload that nobody takes leaves room for
+/// others.
+const STREAM_WINDOW: u32 = 256 << 10;
+/// Bytes that it may send ahead on all streams of a connection: what one connection can make this node hold of its uploads.
+const CONNECTION_WINDOW: u32 = 1 << 20;
 /// What h2 counts for each field beside its name and value (RFC 9113 §10.5.1); the limits of this node count
 /// [`FIELD_WEIGHT`].
 const FIELD_WEIGHT_H2: usize = 32;
@@ -61,17 +72,19 @@ pub(super) async fn serve(connection: Arc<Connection>, io: Io) {
     let state = State::Handshake(settings(&connection.limits).handshake(io));
     let leaving = Leaving::No;
     let mut serving = pin!(Serving { connection: Arc::clone(&connection), verdict, state, leaving });
-    connection.drive(serving.as_mut(), |serving| serving.get_mut().leave()).await;
+    connection.drive(serving.as_mut(), |serving, parting| serving.get_mut().part(parting)).await;
 }
 
 fn settings(limits: &Limits) -> Builder {
     let mut builder = Builder::new();
     builder
-        .initial_window_size(WINDOW)
-        .initial_connection_window_size(WINDOW)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(limits.http2_streams)
         .max_header_list_size(head_bytes(limits))
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+        .max_concurrent_reset_streams(REMEMBERED_MIN.max(2 * limits.http2_streams as usize))
+        .reset_stream_duration(REMEMBERED_TIME)
         .max_local_error_reset_streams(Some(LOCAL_RESETS_MAX))
         .max_send_buffer_size(SEND_BUFFER);
     builder
@@ -109,6 +122,15 @@ enum Leaving {
 }
 
 impl Serving {
+    /// Whether the client is told.
+    fn part(&mut self, parting: Parting) -> bool {
+        match parting {
+            Parting::InOrder => self.leave(),
+            Parting::AtOnce => self.abandon(),
+        }
+        matches!(self.state, State::Open(..))
+    }
+
     /// Serves what the client has asked so far, and nothing that it asks later.
     fn leave(&mut self) {
         if self.leaving == Leaving::No {
@@ -116,6 +138,14 @@ impl Serving {
             if let State::Open(open, _) = &mut self.state {
                 open.graceful_shutdown();
             }
+        }
+    }
+
+    /// Serves nothing more, and tells the client which of its requests were served (RFC 9113 §6.8).
+    fn abandon(&mut self) {
+        if let State::Open(open, _) = &mut self.state {
+            self.leaving = Leaving::AtOnce;
+            open.abrupt_shutdown(Reason::NO_ERROR);
         }
     }
 

@@ -32,7 +32,7 @@ pub(super) fn begin(
 
 async fn run(connection: Arc<Connection>, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
     let (head, stream) = request.into_parts();
-    let body = Received::new(&head, stream);
+    let body = Received::new(&head, stream, &connection.untaken).await;
     let is_head = head.method == Method::HEAD;
     let Some(response) = answer(&connection, Request::from_parts(head, body), &mut respond).await else {
         tracing::debug!(from = %connection.client.from, "stream reset by the client");

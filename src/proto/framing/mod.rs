@@ -72,6 +72,11 @@ impl Framing {
         Self { limits, state: State::Head(Head::new()), messages: 0 }
     }
 
+    /// The bounds in force.
+    pub const fn limits(&self) -> Limits {
+        self.limits
+    }
+
     /// Heads that were complete.
     pub const fn messages(&self) -> u64 {
         self.messages
