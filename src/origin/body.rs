@@ -6,8 +6,9 @@ use super::pool::Lease;
 use super::request::Loan;
 use super::stats::OriginStats;
 use super::upstream::Attempt;
-use crate::body::BodyError;
+use crate::body::{BodyError, strip_trailers};
 use crate::clock::Clock;
+use crate::proto::semantics;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -136,7 +137,9 @@ impl HttpBody for UpstreamBody {
                 if incoming.is_end_stream() || frame.is_trailers() {
                     this.finish();
                 }
-                Poll::Ready(Some(Ok(frame)))
+                Poll::Ready(
+                    strip_trailers(frame, |trailers| semantics::strip_trailers(trailers, |_| false)).map(Ok),
+                )
             }
             Poll::Ready(Some(Err(error))) => {
                 this.fail(FailureKind::BodyBroken);

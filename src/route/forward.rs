@@ -5,6 +5,7 @@ use super::forwarded::{self, Element};
 use super::{CDN_LOOP, Routed, Router};
 use crate::config::model::is_trusted;
 use crate::proto::key::Scheme;
+use crate::proto::semantics;
 use bytes::Bytes;
 use http::header::{Entry, FORWARDED, HOST, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
@@ -12,6 +13,7 @@ use ipnet::IpNet;
 use smallvec::SmallVec;
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -139,6 +141,19 @@ impl Router {
         headers.insert(FORWARDED, text(forwarded));
         append(headers, VIA, self.me.via(routed.version));
         append(headers, CDN_LOOP, self.me.name.clone());
+    }
+}
+
+impl Routed {
+    /// Takes out of the trailers of the request what may not be among any (`semantics::strip_trailers`), and what
+    /// [`Router::forward_headers`] sets, changes or removes in the head, whoever sent it: an origin that merges them into
+    /// the head would believe them there.
+    pub fn trailer_rule(&self) -> impl Fn(&mut HeaderMap) + Send + Unpin + use<> {
+        let site = Arc::clone(&self.site);
+        move |trailers| {
+            let steers = |name: &str| fate(name, false, &site.identity_fields) != Fate::Keep;
+            semantics::strip_trailers(trailers, steers);
+        }
     }
 }
 

@@ -49,6 +49,7 @@ pub(super) async fn forward(
     let method = head.method.clone();
     let protocol = head.headers.get(UPGRADE).cloned();
     let posted = (reason == PassReason::Method).then(|| Posted::begin(&exchange, &head)).flatten();
+    let body = body.strip_trailers(exchange.routed.trailer_rule());
     let mut to_origin = origin_head(&exchange, head.method, head.headers).map(|()| body);
     if let (Some(_), Some(protocol)) = (&upgrade, &protocol) {
         upgrade_fields(to_origin.headers_mut(), protocol.clone());

@@ -41,7 +41,9 @@ pub use condition::{Condition, Validators, condition, make_conditional, strip_co
 pub use directives::{Governing, ResponseDirectives};
 pub use etag::strong_etag;
 pub use facts::{EtagKind, Expires, ResponseFacts};
-pub use fields::{ensure_date, storable_fields, strip_hop_by_hop, strip_tags, via, withheld_fields};
+pub use fields::{
+    ensure_date, storable_fields, strip_hop_by_hop, strip_tags, strip_trailers, via, withheld_fields,
+};
 pub use freshness::{Lifetime, LifetimeSource, corrected_initial_age, current_age, lifetime};
 pub use invalidation::{invalidates, invalidation_targets, is_of_target};
 pub use merge::{Likeness, likeness, merge_304, validates};
