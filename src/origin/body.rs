@@ -54,6 +54,13 @@ impl Drop for RequestBody {
     }
 }
 
+impl RequestBody {
+    /// See [`Loan::server_awaited_since`].
+    fn server_awaited_since(&self, since: Instant) -> Option<Instant> {
+        self.0.as_ref().map_or(Some(since), |loan| loan.server_awaited_since(since))
+    }
+}
+
 impl Exchange {
     /// The response is complete.
     pub(super) fn finish(mut self) {
@@ -103,7 +110,8 @@ impl UpstreamBody {
     }
 
     /// Ready when the silence has lasted too long. The timer is not moved with each frame: it is
-    /// compared with the start of the present silence when it fires.
+    /// compared with the start of the present silence when it fires. While the server is kept waiting by the sender of the
+    /// request body, the silence is not its own.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(exchange) = &self.exchange else { return Poll::Pending };
         let limit = self.between_bytes_timeout;
@@ -111,7 +119,9 @@ impl UpstreamBody {
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
         loop {
             ready!(timer.as_mut().poll(cx));
-            let silence = exchange.clock.now().mono.saturating_duration_since(since);
+            let since = exchange.request_body.server_awaited_since(since);
+            let silence =
+                since.map_or(Duration::ZERO, |since| exchange.clock.mono().saturating_duration_since(since));
             if silence >= limit {
                 return Poll::Ready(());
             }

@@ -572,10 +572,7 @@ async fn an_options_with_hops_left_goes_on_with_one_less_and_one_without_is_answ
     for target in ["/x", "*"] {
         let own = node.ask("OPTIONS", target, &["Max-Forwards: 0"]).await;
         own.assert_is(200, "");
-        assert_eq!(
-            (own.cache_status(), own.field("content-length")),
-            ("edge; detail=last_hop", Some("0"))
-        );
+        assert_eq!((own.cache_status(), own.field("content-length")), ("edge; detail=last_hop", Some("0")));
     }
     node.ask("POST", "/x", &["Max-Forwards: 0", "Content-Length: 0"]).await.assert_is(200, "0");
     assert_eq!(origin.count("/x") + origin.count("*"), 5, "what was answered here did not reach it");
