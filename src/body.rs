@@ -63,6 +63,55 @@ impl Body {
     pub fn stream(body: impl HttpBody<Data = Bytes, Error = BodyError> + Send + 'static) -> Self {
         Self::Stream(Box::pin(body))
     }
+
+    /// This body, with what `strip` leaves of its trailers.
+    pub fn strip_trailers(self, strip: impl Fn(&mut HeaderMap) + Send + Unpin + 'static) -> Self {
+        match self {
+            Self::Empty | Self::Full(_) => self,
+            body => Self::stream(Stripped { body, strip }),
+        }
+    }
+}
+
+/// `frame`, and if it is trailers, with what `strip` leaves of them: `None` if that is nothing.
+pub fn strip_trailers(frame: Frame<Bytes>, strip: impl Fn(&mut HeaderMap)) -> Option<Frame<Bytes>> {
+    match frame.into_trailers() {
+        Err(frame) => Some(frame),
+        Ok(mut trailers) => {
+            strip(&mut trailers);
+            (!trailers.is_empty()).then(|| Frame::trailers(trailers))
+        }
+    }
+}
+
+struct Stripped<F> {
+    body: Body,
+    strip: F,
+}
+
+impl<F: Fn(&mut HeaderMap) + Unpin> HttpBody for Stripped<F> {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        Pin::new(&mut this.body).poll_frame(cx).map(|frame| match frame {
+            // Nothing follows trailers, so without them this is the end.
+            Some(Ok(frame)) => strip_trailers(frame, &this.strip).map(Ok),
+            ended => ended,
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 impl From<Bytes> for Body {

@@ -381,10 +381,10 @@ fn pass_reason(head: &Head<'_>, by_rule: bool, ambiguous: bool) -> Option<PassRe
     }
 }
 
-/// RFC 9110 §7.8: `Upgrade` counts only with the connection option, and not in HTTP/2. One to `h2c`
-/// is ignored, as it may be: it would tunnel requests past the cache and every rule here.
+/// RFC 9110 §7.8: `Upgrade` counts only with the connection option, and only in HTTP/1.1. One to `h2c` is ignored, as
+/// it may be: it would tunnel requests past the cache and every rule here.
 fn wants_upgrade(head: &Head<'_>) -> bool {
-    head.version <= Version::HTTP_11
+    head.version == Version::HTTP_11
         && head.headers.contains_key(UPGRADE)
         && has_member(head.headers, CONNECTION, b"upgrade")
         && !has_member(head.headers, UPGRADE, b"h2c")

@@ -6,8 +6,9 @@ use super::pool::Lease;
 use super::request::Loan;
 use super::stats::OriginStats;
 use super::upstream::Attempt;
-use crate::body::BodyError;
+use crate::body::{BodyError, strip_trailers};
 use crate::clock::Clock;
+use crate::proto::semantics;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -50,6 +51,13 @@ impl Drop for RequestBody {
         if let Some(loan) = &self.0 {
             loan.revoke();
         }
+    }
+}
+
+impl RequestBody {
+    /// See [`Loan::server_awaited_since`].
+    fn server_awaited_since(&self, since: Instant) -> Option<Instant> {
+        self.0.as_ref().map_or(Some(since), |loan| loan.server_awaited_since(since))
     }
 }
 
@@ -102,7 +110,8 @@ impl UpstreamBody {
     }
 
     /// Ready when the silence has lasted too long. The timer is not moved with each frame: it is
-    /// compared with the start of the present silence when it fires.
+    /// compared with the start of the present silence when it fires. While the server is kept waiting by the sender of the
+    /// request body, the silence is not its own.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(exchange) = &self.exchange else { return Poll::Pending };
         let limit = self.between_bytes_timeout;
@@ -110,7 +119,9 @@ impl UpstreamBody {
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
         loop {
             ready!(timer.as_mut().poll(cx));
-            let silence = exchange.clock.now().mono.saturating_duration_since(since);
+            let since = exchange.request_body.server_awaited_since(since);
+            let silence =
+                since.map_or(Duration::ZERO, |since| exchange.clock.mono().saturating_duration_since(since));
             if silence >= limit {
                 return Poll::Ready(());
             }
@@ -136,7 +147,9 @@ impl HttpBody for UpstreamBody {
                 if incoming.is_end_stream() || frame.is_trailers() {
                     this.finish();
                 }
-                Poll::Ready(Some(Ok(frame)))
+                Poll::Ready(
+                    strip_trailers(frame, |trailers| semantics::strip_trailers(trailers, |_| false)).map(Ok),
+                )
             }
             Poll::Ready(Some(Err(error))) => {
                 this.fail(FailureKind::BodyBroken);

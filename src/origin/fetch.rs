@@ -23,6 +23,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
 /// See [`super::Origins::fetch`].
@@ -35,7 +36,7 @@ pub(super) async fn fetch(
     let mut fetch = Fetch {
         worker,
         config: &group.config,
-        outbound: Outbound::new(request)?,
+        outbound: Outbound::new(request, worker.shared.clock)?,
         attempts: 0,
         turn: group.next_turn(),
         tried: SmallVec::from_elem(false, group.members.len()),
@@ -299,21 +300,23 @@ impl Fetch<'_> {
         &mut self,
         response: impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Outgoing>>>>,
     ) -> Result<Response<Incoming>, FetchError> {
-        let limit = self.config.first_byte_timeout;
+        let (limit, clock) = (self.config.first_byte_timeout, self.worker.shared.clock);
         let mut response = pin!(response);
         let mut timer = pin!(tokio::time::sleep(limit));
-        let mut taken = 0;
+        let began = clock.mono();
         loop {
             tokio::select! {
                 biased;
                 result = &mut response => return result.map_err(|error| self.classify(error)),
                 () = &mut timer => {}
             }
-            match self.outbound.loan() {
-                Some(loan) if loan.is_starved() || loan.taken() != taken => taken = loan.taken(),
-                _ => return Err(FetchError::FirstByteTimeout),
+            let awaited = self.outbound.loan().map_or(Some(began), |loan| loan.server_awaited_since(began));
+            let waited =
+                awaited.map_or(Duration::ZERO, |since| clock.mono().saturating_duration_since(since));
+            if waited >= limit {
+                return Err(FetchError::FirstByteTimeout);
             }
-            timer.set(tokio::time::sleep(limit));
+            timer.set(tokio::time::sleep(limit - waited));
         }
     }
 

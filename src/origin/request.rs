@@ -7,6 +7,7 @@
 use super::error::FetchError;
 use super::interim::listen;
 use crate::body::{Body, BodyError};
+use crate::clock::Clock;
 use crate::config::model::OriginServer;
 use crate::proto::semantics::{self, MethodClass};
 use bytes::Bytes;
@@ -21,7 +22,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::time::{Sleep, sleep};
 
 /// How long the body of a request that expects `100 (Continue)` is held back for it: origins that do not know the
@@ -46,7 +47,7 @@ enum Replay {
 impl Outbound {
     /// Takes over `request`, brings its target into origin-form and drops framing fields that its
     /// body does not vouch for: hyper frames each message anew (desync, RFC 9112 §6).
-    pub(super) fn new(request: Request<Body>) -> Result<Self, FetchError> {
+    pub(super) fn new(request: Request<Body>, clock: Clock) -> Result<Self, FetchError> {
         let (mut head, body) = request.into_parts();
         if head.method == Method::CONNECT {
             return Err(FetchError::Request("CONNECT is never forwarded"));
@@ -66,7 +67,7 @@ impl Outbound {
         let body = match body {
             Body::Empty => Replay::Empty,
             Body::Full(bytes) => Replay::Full(bytes),
-            body => Replay::Lent(Arc::new(Loan::new(body, expects))),
+            body => Replay::Lent(Arc::new(Loan::new(body, expects, clock))),
         };
         if !matches!(body, Replay::Lent(_)) {
             // There is nothing to continue with, and some servers close such a connection behind their answer.
@@ -202,6 +203,7 @@ fn default_host(server: &OriginServer) -> HeaderValue {
 /// server says `100`: a server that refuses the request by its head alone gets nothing of it.
 pub(super) struct Loan {
     expects: bool,
+    clock: Clock,
     state: Mutex<LoanState>,
 }
 
@@ -213,7 +215,8 @@ struct LoanState {
     waiting: Option<Waker>,
     /// Which attempt has it; earlier ones get an error.
     turn: u32,
-    taken: u64,
+    /// When a connection last got something of it, or its end.
+    moved: Option<Instant>,
     phase: Phase,
 }
 
@@ -229,20 +232,17 @@ enum Phase {
 }
 
 impl Loan {
-    const fn new(body: Body, expects: bool) -> Self {
+    const fn new(body: Body, expects: bool, clock: Clock) -> Self {
         let phase = Phase::Unasked;
-        let state = LoanState { body, held: None, waiting: None, turn: 0, taken: 0, phase };
-        Self { expects, state: Mutex::new(state) }
+        let state = LoanState { body, held: None, waiting: None, turn: 0, moved: None, phase };
+        Self { expects, clock, state: Mutex::new(state) }
     }
 
-    /// Frames that a connection took.
-    pub(super) fn taken(&self) -> u64 {
-        self.state.lock().taken
-    }
-
-    /// Whether the connection waits for the body's sender rather than for the server.
-    pub(super) fn is_starved(&self) -> bool {
-        self.state.lock().phase == Phase::Starved
+    /// Since when it is the server that is waited for, by one who waits since `since`: not before the body last moved;
+    /// `None` while it is the body's sender that keeps the connection waiting.
+    pub(super) fn server_awaited_since(&self, since: Instant) -> Option<Instant> {
+        let state = self.state.lock();
+        (state.phase != Phase::Starved).then(|| state.moved.map_or(since, |moved| moved.max(since)))
     }
 
     /// Whether the body ended in an error of its own.
@@ -265,7 +265,7 @@ impl Loan {
 
     fn is_untouched(&self) -> bool {
         let state = self.state.lock();
-        state.taken == 0 && matches!(state.phase, Phase::Unasked | Phase::Starved)
+        state.moved.is_none() && matches!(state.phase, Phase::Unasked | Phase::Starved)
     }
 
     fn lend(&self) -> Option<u32> {
@@ -310,7 +310,9 @@ impl Loan {
             Poll::Ready(Some(Ok(_))) if state.body.is_end_stream() => Phase::Ended,
             Poll::Ready(Some(Ok(_))) => Phase::Unasked,
         };
-        state.taken += u64::from(matches!(frame, Poll::Ready(Some(Ok(_)))));
+        if frame.is_ready() {
+            state.moved = Some(self.clock.mono());
+        }
         frame
     }
 }
@@ -374,7 +376,8 @@ mod tests {
             let name = HeaderName::from_lowercase(name.as_bytes()).expect("a name");
             request.headers_mut().append(name, HeaderValue::from_str(value).expect("a value"));
         }
-        let head = Outbound::new(request).ok().and_then(|outbound| outbound.head).expect("a head");
+        let head =
+            Outbound::new(request, Clock::system()).ok().and_then(|outbound| outbound.head).expect("a head");
         head.headers
             .iter()
             .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap_or("?")))

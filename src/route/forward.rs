@@ -5,7 +5,7 @@ use super::forwarded::{self, Element};
 use super::{CDN_LOOP, Routed, Router};
 use crate::config::model::is_trusted;
 use crate::proto::key::Scheme;
-use crate::proto::semantics::Vary;
+use crate::proto::semantics::{self, Vary};
 use bytes::Bytes;
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, COOKIE, Entry, FORWARDED, HOST, ORIGIN, USER_AGENT, VIA,
@@ -15,6 +15,7 @@ use ipnet::IpNet;
 use smallvec::SmallVec;
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(crate) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -180,6 +181,19 @@ pub fn selects_by(vary: Vary) -> Vary {
 /// Whether the origin is sent the same of this field with each request for one key: what is in the key, or nothing.
 fn is_constant(name: &HeaderName) -> bool {
     [HOST, X_FORWARDED_HOST, X_FORWARDED_PROTO].contains(name) || STEERING.contains(&name.as_str())
+}
+
+impl Routed {
+    /// Takes out of the trailers of the request what may not be among any (`semantics::strip_trailers`), and what
+    /// [`Router::forward_headers`] sets, changes or removes in the head, whoever sent it: an origin that merges them into
+    /// the head would believe them there.
+    pub fn trailer_rule(&self) -> impl Fn(&mut HeaderMap) + Send + Unpin + use<> {
+        let site = Arc::clone(&self.site);
+        move |trailers| {
+            let steers = |name: &str| fate(name, false, &site.identity_fields) != Fate::Keep;
+            semantics::strip_trailers(trailers, steers);
+        }
+    }
 }
 
 /// How this node names itself to others, made once.

@@ -48,6 +48,7 @@ pub(super) async fn forward(
     }
     let method = head.method.clone();
     let protocol = head.headers.get(UPGRADE).cloned();
+    let body = body.strip_trailers(exchange.routed.trailer_rule());
     let mut to_origin = origin_head(&exchange, head.method, head.headers).map(|()| body);
     let posted = (reason == PassReason::Method).then(|| Posted::begin(&exchange, &to_origin)).flatten();
     if let (Some(_), Some(protocol)) = (&upgrade, &protocol) {

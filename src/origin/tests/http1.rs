@@ -1,5 +1,6 @@
 use super::fixture::*;
 use crate::body::{Body, BodyError};
+use crate::clock::Clock;
 use crate::origin::request::Outbound;
 use crate::origin::{FailureKind, FetchError};
 use bytes::Bytes;
@@ -424,7 +425,7 @@ async fn a_streaming_body_that_was_begun_is_not_sent_again() {
 #[test]
 fn a_query_may_be_sent_again_and_an_unknown_method_may_not() {
     for (method, may) in [("QUERY", true), ("PUT", true), ("POST", false), ("X-UNKNOWN", false)] {
-        let outbound = Outbound::new(request(method, "/", Body::Empty)).unwrap();
+        let outbound = Outbound::new(request(method, "/", Body::Empty), Clock::system()).unwrap();
         assert_eq!(outbound.is_idempotent(), may, "{method}");
     }
 }
@@ -478,6 +479,64 @@ async fn the_time_that_a_client_takes_to_send_is_not_the_servers() {
         peer.send(&ok("done")).await;
     });
     assert_eq!(text(fetched.unwrap()).await.unwrap(), "done");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_has_the_limit_once_from_the_last_of_the_body_on() {
+    for (first, rest) in [(0, 0), (0, 10), (29, 0), (29, 1), (45, 10)] {
+        let (rig, server) = (Rig::new(), Server::new().await);
+        let (group, clock) = (server.group(), rig.shared.clock);
+        let (sender, body) = streaming();
+        let fetch = async {
+            let fetched = rig.origins.fetch(&group, request("POST", "/", body), None).await;
+            (fetched.err().unwrap(), clock.mono())
+        };
+        let ((error, ended), last) = join!(fetch, async {
+            let mut peer = server.accept().await;
+            peer.head().await;
+            tokio::time::sleep(Duration::from_secs(first)).await; // virtual
+            sender.send(Ok(Bytes::from("abc"))).await.unwrap();
+            peer.until("abc").await;
+            tokio::time::sleep(Duration::from_secs(rest)).await;
+            let last = clock.mono();
+            drop(sender);
+            peer.until("0\r\n\r\n").await;
+            peer.closed().await;
+            last
+        });
+        assert!(matches!(error, FetchError::FirstByteTimeout), "{error}");
+        let waited = ended.duration_since(last).as_secs_f64();
+        assert!((29.9..30.1).contains(&waited), "{first} s, {rest} s: given up after {waited} s");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_answers_while_a_client_still_sends_is_not_blamed_for_its_pauses() {
+    let (rig, server) = (Rig::new(), Server::new().await);
+    let (group, clock) = (server.group(), rig.shared.clock);
+    let (sender, body) = streaming();
+    let (fetched, mut peer) = join!(
+        rig.origins.fetch(&group, request("POST", "/", body), None),
+        server.answer("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n")
+    );
+    let mut response = fetched.unwrap().response.into_body();
+    let client = async {
+        for pause in [15, 50, 15] {
+            tokio::time::sleep(Duration::from_secs(pause)).await; // virtual: the limit is 20 s
+            sender.send(Ok(Bytes::from("abc"))).await.unwrap();
+            peer.until("abc").await;
+        }
+        drop(sender);
+        peer.until("0\r\n\r\n").await;
+        let last = clock.mono();
+        peer.closed().await;
+        last
+    };
+    let reader = async { (response.frame().await.unwrap().err().unwrap(), clock.mono()) };
+    let ((error, ended), last) = join!(reader, client);
+    assert!(matches!(error, BodyError::Stalled), "{error}");
+    let waited = ended.duration_since(last).as_secs_f64();
+    assert!((19.9..20.1).contains(&waited), "it has the limit from the end of the upload on: {waited} s");
 }
 
 #[tokio::test(start_paused = true)]

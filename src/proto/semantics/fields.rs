@@ -48,7 +48,7 @@ fn listed(option: &[u8]) -> Option<HeaderName> {
     if HOP_BY_HOP.iter().any(|name| option.eq_ignore_ascii_case(name.as_str().as_bytes())) {
         return None;
     }
-    HeaderName::from_bytes(option).ok().filter(|name| !is_end_to_end(name))
+    HeaderName::from_bytes(option).ok().filter(|name| !is_end_to_end(name.as_str()))
 }
 
 /// Whether a field is for one connection, whatever `Connection` lists.
@@ -66,6 +66,49 @@ pub fn join_crumbs(request: &mut HeaderMap) {
     if let Ok(cookie) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
         request.insert(header::COOKIE, cookie);
     }
+}
+
+/// Removes from trailers what may not be among them (RFC 9110 §6.5.1): fields that frame or route the message, authenticate,
+/// modify the request, control the response or say of what format the content is, those for one connection and those for
+/// caches, and those that are `forbidden` besides. Whoever merges trailers into the head would be told there anew what was
+/// decided by the head.
+///
+/// Names are compared with `_` as `-`, since CGI and its heirs cannot tell them apart. One that is no token goes: over
+/// HTTP/2, `http` takes names with a quotation mark.
+pub fn strip_trailers(trailers: &mut HeaderMap, forbidden: impl Fn(&str) -> bool) {
+    let is_doomed = |name: &&HeaderName| {
+        let dashed = name.as_str().replace('_', "-");
+        !may_trail(&dashed) || forbidden(&dashed)
+    };
+    let doomed: SmallVec<[HeaderName; 8]> = trailers.keys().filter(is_doomed).cloned().collect();
+    for name in doomed {
+        trailers.remove(name);
+    }
+}
+
+/// Whether a field may come behind the body. Those that say of the body what is known only then may: `ETag` (RFC 9110
+/// §8.8.3), `Content-Digest` (RFC 9530).
+fn may_trail(name: &str) -> bool {
+    const PREFIXES: [&str; 3] = ["accept-", "proxy-", "sec-"];
+    const NAMES: [&str; 9] = [
+        "alt-svc",
+        "clear-site-data",
+        "cookie2",
+        "expect",
+        "refresh",
+        "retry-after",
+        "set-cookie2",
+        "trailer",
+        "warning",
+    ];
+    let is_forbidden = || {
+        name.contains('"')
+            || is_end_to_end(name)
+            || HOP_BY_HOP.iter().chain(&TAGS).any(|other| other == name)
+            || NAMES.contains(&name)
+            || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+    };
+    matches!(name, "accept-ranges" | "content-digest" | "etag" | "proxy-status") || !is_forbidden()
 }
 
 /// The fields of a response that are stored and replayed: the end-to-end ones (RFC 9111 §3.1),
@@ -162,7 +205,7 @@ const HOP_BY_HOP: [HeaderName; 10] = [
     HeaderName::from_static("http2-settings"),
 ];
 
-fn is_end_to_end(name: &HeaderName) -> bool {
+fn is_end_to_end(name: &str) -> bool {
     const PREFIXES: [&str; 4] = ["content-", "if-", "x-forwarded-", "access-control-"];
     const NAMES: [&str; 29] = [
         "accept",
@@ -195,7 +238,6 @@ fn is_end_to_end(name: &HeaderName) -> bool {
         "www-authenticate",
         "x-real-ip",
     ];
-    let name = name.as_str();
     NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
@@ -268,6 +310,67 @@ mod tests {
         }
         strip_hop_by_hop(&mut fields);
         assert_eq!(fields, head(&kept));
+    }
+
+    #[test]
+    fn trailers_say_nothing_that_was_decided_by_the_head() {
+        let forbidden = [
+            "accept-encoding",
+            "access-control-allow-origin",
+            "age",
+            "authorization",
+            "cache-control",
+            "cdn-loop",
+            "connection",
+            "content-encoding",
+            "content-length",
+            "content_length",
+            "content-range",
+            "content-type",
+            "cookie",
+            "expect",
+            "expires",
+            "host",
+            "if-none-match",
+            "keep-alive",
+            "location",
+            "max-forwards",
+            "proxy-authorization",
+            "range",
+            "retry-after",
+            "set-cookie",
+            "set_cookie",
+            "surrogate-key",
+            "te",
+            "trailer",
+            "transfer-encoding",
+            "upgrade",
+            "vary",
+            "via",
+            "www-authenticate",
+            "x-forwarded-for",
+            "x_forwarded_for",
+            "x\"y",
+        ];
+        for name in forbidden {
+            let mut trailers = head(&[(name, "1"), (name, "2"), ("x-sum", "3")]);
+            strip_trailers(&mut trailers, |_| false);
+            assert_eq!(trailers, head(&[("x-sum", "3")]), "{name}");
+        }
+        let kept = [
+            ("grpc-status", "0"),
+            ("grpc-message", ""),
+            ("grpc-status-details-bin", "AA"),
+            ("server-timing", "db"),
+            ("content-digest", "sha-256=:AA=:"),
+            ("etag", "\"a\""),
+            ("x_sum", "3"),
+        ];
+        let mut trailers = head(&kept);
+        strip_trailers(&mut trailers, |_| false);
+        assert_eq!(trailers, head(&kept));
+        strip_trailers(&mut trailers, |name| name != "x-sum");
+        assert_eq!(trailers, head(&[("x_sum", "3")]));
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub use etag::strong_etag;
 pub use facts::{EtagKind, Expires, ResponseFacts};
 pub use fields::{
     ensure_date, is_hop_by_hop, join_crumbs, storable_fields, strip_hop_by_hop, strip_listed, strip_tags,
-    via, withheld_fields,
+    strip_trailers, via, withheld_fields,
 };
 pub use freshness::{Lifetime, LifetimeSource, corrected_initial_age, current_age, lifetime};
 pub use invalidation::{invalidates, invalidation_targets, is_of_target};

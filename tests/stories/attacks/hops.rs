@@ -1,9 +1,10 @@
 //! Hop-by-hop abuse: `Connection` removes what is for one connection, and never what others decide by.
 
-use super::{FRESH, raw, telling};
+use super::{FRESH, raw, telling, with_trailers};
 use crate::common::client::request;
-use crate::common::origin::head;
+use crate::common::origin::{chunk, head};
 use crate::common::{Node, Origin, reply};
+use http::{HeaderMap, HeaderName};
 
 const ALL: &str = "Connection: keep-alive, X-Forwarded-For, X-Forwarded-Host, X-Forwarded-Proto, Forwarded, Authorization, Cookie, \
      Host, Content-Length, Content-Type, Cache-Control, Via, CDN-Loop, Accept, Accept-Encoding, Range, Origin, X-Hop";
@@ -118,6 +119,56 @@ async fn an_upgrade_needs_its_connection_option_and_h2c_is_none() {
     }
     assert_eq!(origin.count("/x"), 1, "they are plain requests, answered from the store");
     assert_eq!(origin.asked("/x")[0].field("upgrade"), None);
+}
+
+/// RFC 9110 §7.8: a server ignores it there.
+#[tokio::test]
+async fn http_1_0_knows_no_upgrade() {
+    let origin = telling().await;
+    let node = Node::before(&origin).await;
+    let answer = "GET /x HTTP/1.0\r\nHost: site.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    assert_eq!(raw(&node, answer).await.status, 200);
+    let asked = &origin.asked("/x")[0];
+    assert_eq!((asked.field("upgrade"), asked.field("connection")), (None, None));
+    node.settled().await;
+    node.get("/x").await.assert_hit();
+}
+
+#[tokio::test]
+async fn trailers_of_an_answer_say_nothing_that_is_for_its_head() {
+    const NAMES: [&str; 12] = [
+        "Set-Cookie",
+        "Cache-Control",
+        "CDN-Cache-Control",
+        "Expires",
+        "Vary",
+        "Location",
+        "Content-Disposition",
+        "Connection",
+        "Keep-Alive",
+        "Access-Control-Allow-Origin",
+        "Surrogate-Key",
+        "X-Sum",
+    ];
+    let origin = Origin::start().await;
+    origin.script("/x", |mut exchange| async move {
+        exchange.body().await;
+        let announced = format!("Trailer: {}", NAMES.join(", "));
+        exchange
+            .send(head(200, &["Cache-Control: no-store", "Transfer-Encoding: chunked", &announced]))
+            .await;
+        exchange.send(chunk("body")).await;
+        exchange.send(format!("0\r\n{}: 42\r\n\r\n", NAMES.join(": 42\r\n"))).await;
+        exchange
+    });
+    let node = Node::before(&origin).await;
+    let answer = node.ask("GET", "/x", &["TE: trailers", "Connection: TE"]).await;
+    answer.assert_is(200, "body");
+    let names: Vec<_> = answer.trailers.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
+    assert_eq!(names, ["x-sum"]);
+    let (body, trailers) = with_trailers(&node, HeaderMap::new()).await;
+    let names: Vec<_> = trailers.keys().map(HeaderName::as_str).collect();
+    assert_eq!((&*body, &*names), (&b"body"[..], &["x-sum"][..]), "over HTTP/2");
 }
 
 #[tokio::test]

@@ -1,9 +1,10 @@
 //! Unkeyed input: what a client says beside the key must not change the answer that others get.
 
-use super::{FRESH, raw, telling, trusting};
+use super::{FRESH, raw, telling, trusting, with_trailers};
 use crate::common::client::{HOST, request};
 use crate::common::origin::chunk;
 use crate::common::{Node, Origin, reply};
+use http::HeaderValue;
 
 /// Fields that origins and their frameworks have been found to answer by.
 const STEERING: [&str; 50] = [
@@ -97,6 +98,47 @@ async fn nothing_that_steers_an_origin_passes_from_a_client() {
     node.ask("GET", "/far", &[&fields[..], &["Range: bytes=99999990-"]].concat()).await;
     let seen = format!("{:?}", origin.asked("/far")[0].head);
     assert!(!seen.contains("evil"), "{seen}");
+}
+
+#[tokio::test]
+async fn trailers_steer_an_origin_no_more_than_a_head() {
+    let origin = Origin::start().await;
+    origin.otherwise(|mut exchange| async move {
+        let trailers = exchange.framed_body().await.trailers;
+        let names: Vec<_> = trailers.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
+        exchange.send(reply(200, &["Cache-Control: no-store"], names.join(" "))).await;
+        exchange
+    });
+    const DECIDING: [&str; 14] = [
+        "Via",
+        "CDN-Loop",
+        "Authorization",
+        "Cookie",
+        "Range",
+        "If-Match",
+        "Expect",
+        "Cache-Control",
+        "Content-Type",
+        "Content_Length",
+        "Connection",
+        "Proxy-Authorization",
+        "X-User-Id",
+        "X_User_Id",
+    ];
+    let names = [&STEERING[..], &IDENTITY, &DECIDING, &["X-Checksum"]].concat();
+    let more = "identity_fields = [\"X-User-Id\"]";
+    // Whoever sends them: a trusted proxy tells what it tells in the head.
+    for node in [Node::with(&origin, more).await, trusting(&origin, "127.0.0.0/8", more).await] {
+        let announced = format!("Trailer: {}", names.join(", "));
+        let mut attack = request("POST", "/x", &["Transfer-Encoding: chunked", &announced]);
+        attack.extend(chunk("body"));
+        attack.extend(format!("0\r\n{}\r\n\r\n", evil(&names).join("\r\n")).into_bytes());
+        raw(&node, attack).await.assert_is(200, "x-checksum");
+        let value = HeaderValue::from_static("evil.test");
+        let trailers = names.iter().map(|name| (name.parse().expect("a name"), value.clone())).collect();
+        let (got, _) = with_trailers(&node, trailers).await;
+        assert_eq!(got.escape_ascii().to_string(), "x-checksum", "over HTTP/2");
+    }
 }
 
 #[tokio::test]
