@@ -370,6 +370,11 @@ async fn an_upload_without_room_in_the_window_of_its_connection_is_not_blamed() 
     for id in others {
         client.send(cancel(id)).await;
     }
+    let reopened = |frames: &[Frame]| {
+        let updates = frames.iter().filter(|frame| frame.kind == WINDOW_UPDATE && frame.stream == 0);
+        (updates.count() > 1).then_some(())
+    };
+    client.find("room", reopened).await;
     client.send(frame(DATA, END_STREAM, 1, b"hello")).await;
     client.assert_is_ok(1).await;
     // With room, a silence is the client's.
