@@ -223,6 +223,13 @@ pub(super) fn withheld(fields: &HeaderMap) -> SmallVec<[HeaderName; 4]> {
     all
 }
 
+/// Whether there are any directives.
+pub(super) fn are_stated(fields: &HeaderMap) -> bool {
+    let mut any = false;
+    targeted::visit(fields, &mut |_, _| any = true);
+    any
+}
+
 /// What follows a directive's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Argument<'a> {

@@ -84,7 +84,8 @@ pub struct Merged {
 ///
 /// What `private` or `no-cache` withhold by name is not among them, whether it is the 304 that says so or
 /// the stored response, whose directives go on to count if the 304 has none; nor whether it is the 304 that
-/// has the field or, from when nobody withheld it, the stored response.
+/// has the field or, from when nobody withheld it, the stored response. Nor is a `Set-Cookie` that comes without
+/// directives: the leave to store was not given for it, and servers renew sessions with any answer.
 ///
 /// The caller first gives the 304 a `Date` ([`ensure_date`](super::ensure_date)), takes the new
 /// initial age from the facts of the 304, and judges the result by
@@ -105,6 +106,9 @@ pub fn merge_304(stored: &HeaderMap, update: &HeaderMap) -> Merged {
     }
     let mut names = directives::withheld(&fields);
     names.extend(by_update);
+    if update.contains_key(header::SET_COOKIE) && !directives::are_stated(&update) {
+        names.push(header::SET_COOKIE);
+    }
     for name in &names {
         fields.remove(name);
     }
@@ -222,6 +226,21 @@ mod tests {
                 (&[targeted], &[says, ("x-own", "1")]),
                 &[targeted, says],
                 &[("x-own", "1")],
+            );
+            check_withheld(
+                "a cookie without directives is of one client",
+                (&[(CONTROL, "public, max-age=60"), ("set-cookie", "a=0")], &[("set-cookie", "a=1")]),
+                &[(CONTROL, "public, max-age=60")],
+                &[("set-cookie", "a=1")],
+            );
+            check_withheld(
+                "a cookie with the leave to store it is for all",
+                (
+                    &[(CONTROL, "public, max-age=1")],
+                    &[(CONTROL, "public, max-age=60"), ("set-cookie", "a=1")],
+                ),
+                &[(CONTROL, "public, max-age=60"), ("set-cookie", "a=1")],
+                &[],
             );
             check_withheld(
                 "what is for one connection reaches nobody",
