@@ -109,7 +109,7 @@ async fn trailers_steer_an_origin_no_more_than_a_head() {
         exchange.send(reply(200, &["Cache-Control: no-store"], names.join(" "))).await;
         exchange
     });
-    const DECIDING: [&str; 14] = [
+    const DECIDING: [&str; 13] = [
         "Via",
         "CDN-Loop",
         "Authorization",
@@ -119,7 +119,6 @@ async fn trailers_steer_an_origin_no_more_than_a_head() {
         "Expect",
         "Cache-Control",
         "Content-Type",
-        "Content_Length",
         "Connection",
         "Proxy-Authorization",
         "X-User-Id",
@@ -135,7 +134,9 @@ async fn trailers_steer_an_origin_no_more_than_a_head() {
         attack.extend(format!("0\r\n{}\r\n\r\n", evil(&names).join("\r\n")).into_bytes());
         raw(&node, attack).await.assert_is(200, "x-checksum");
         let value = HeaderValue::from_static("evil.test");
-        let trailers = names.iter().map(|name| (name.parse().expect("a name"), value.clone())).collect();
+        // Which `h2` does not send.
+        let names = names.iter().filter(|name| **name != "Connection");
+        let trailers = names.map(|name| (name.parse().expect("a name"), value.clone())).collect();
         let (got, _) = with_trailers(&node, trailers).await;
         assert_eq!(got.escape_ascii().to_string(), "x-checksum", "over HTTP/2");
     }
