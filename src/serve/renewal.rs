@@ -9,6 +9,7 @@ use crate::origin::Fetched;
 use crate::proto::object::HeadDraft;
 use crate::proto::semantics::{self, Merged, ResponseFacts, Vary};
 use crate::proto::time::Wall;
+use crate::route;
 use crate::store::Hit;
 use http::header::CONTENT_RANGE;
 use http::{HeaderMap, StatusCode};
@@ -58,7 +59,7 @@ impl Renewal {
         let facts = ResponseFacts::parse(draft.status, &draft.fields);
         // A site may have shared it when it was stored.
         draft.personal |= asking.reach == Reach::Off || semantics::personal(&asking.request, &facts);
-        let vary = Vary::of(&draft.fields);
+        let vary = route::selects_by(Vary::of(&draft.fields));
         let kept = match semantics::storable(&asking.request, &facts, &asking.policy) {
             Err(not) => Kept::NotStorable(not),
             Ok(_) if vary.variant(asking.object, &asking.selecting) == Some(draft.variant) => Kept::Yes,

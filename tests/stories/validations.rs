@@ -88,6 +88,18 @@ async fn what_is_withheld_by_name_reaches_only_the_client_whose_request_brought_
     }
 }
 
+#[tokio::test]
+async fn a_cookie_that_a_validation_brings_without_directives_is_of_one_client() {
+    for profile in PROFILES {
+        for method in ["GET", "HEAD"] {
+            let public = ["Cache-Control: public, max-age=60"];
+            let (own, hit) = validated(profile, method, (&public, &["Set-Cookie: sess=victim"])).await;
+            assert_eq!(of_own(&own), [None, Some("sess=victim"), None], "{profile} {method}");
+            assert_eq!(of_own(&hit), [None; 3], "{profile} {method}");
+        }
+    }
+}
+
 /// Clients that wait for one validation, told by their fields; the first began it.
 async fn waiting(node: &Node, barrier: &Barrier, fields: &[&str]) -> Vec<Reply> {
     node.warm("/x").await;
@@ -134,6 +146,7 @@ async fn a_validation_that_says_by_what_it_varies_is_obeyed() {
             (&[FRESH], &[FRESH, "Vary: *"]),
             (&[FRESH, "Vary: X-B"], &[FRESH, "Vary: X-B, X-A"]),
             (&[FRESH, "Vary: X-B"], &[FRESH, "Vary: X-A"]),
+            (&[FRESH], &[FRESH, "Vary: X-Forwarded-For"]),
         ] {
             let case = format!("{method} {before:?} {after:?}");
             let (_origin, node) = with("explicit", (before, after), open()).await;
@@ -150,9 +163,10 @@ async fn a_validation_that_says_by_what_it_varies_is_obeyed() {
 
 #[tokio::test]
 async fn a_validation_with_the_same_vary_renews_the_variant() {
-    let vary = [FRESH, "Vary: X-A"];
-    for method in ["GET", "HEAD"] {
-        let (_origin, node) = with("explicit", (&vary, &[FRESH, "Vary: x-a"]), open()).await;
+    let same = [["Vary: X-A", "Vary: x-a"], ["Vary: Host, X-A", "Vary: Host, X-A"]];
+    let cases = ["GET", "HEAD"].into_iter().flat_map(|method| same.map(|same| (method, same)));
+    for (method, [first, update]) in cases {
+        let (_origin, node) = with("explicit", (&[FRESH, first], &[FRESH, update]), open()).await;
         node.ask("GET", "/x", &["X-A: 1"]).await.assert_is(200, "old");
         node.settled().await;
         node.ask(method, "/x", &["X-A: 1"]).await;

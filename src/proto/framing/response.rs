@@ -9,12 +9,11 @@ use http::{HeaderMap, HeaderValue, StatusCode, Version};
 ///
 /// # Errors
 /// If the response has no single end. Two framings are taken for the attempt to split responses that they may be
-/// (RFC 9112 §6.3), and no coding but one `chunked` was asked for (§7).
+/// (RFC 9112 §6.3), and of the codings none was asked for but one `chunked` (§7). A body under a name that is no coding ends
+/// with its connection.
 pub fn settle(version: Version, status: StatusCode, fields: &mut HeaderMap) -> Result<(), Fault> {
-    let mut codings = fields.get_all(TRANSFER_ENCODING).iter();
-    if let Some(coding) = codings.next() {
-        let is_one = codings.next().is_none() && coding.as_bytes().eq_ignore_ascii_case(b"chunked");
-        if !is_one || version < Version::HTTP_11 {
+    if fields.contains_key(TRANSFER_ENCODING) {
+        if version < Version::HTTP_11 || is_coded(fields) {
             return Err(Fault::TransferEncoding);
         }
         if fields.contains_key(CONTENT_LENGTH) {
@@ -28,6 +27,23 @@ pub fn settle(version: Version, status: StatusCode, fields: &mut HeaderMap) -> R
         fields.remove(CONTENT_LENGTH);
     }
     Ok(())
+}
+
+/// Whether `Transfer-Encoding` names a coding, but not `chunked` alone.
+fn is_coded(fields: &HeaderMap) -> bool {
+    const CODINGS: [&str; 6] = ["chunked", "compress", "deflate", "gzip", "x-compress", "x-gzip"];
+    let mut values = fields.get_all(TRANSFER_ENCODING).iter();
+    let first = values.next().map_or(&[][..], |value| value.as_bytes());
+    if values.next().is_none() && first.eq_ignore_ascii_case(b"chunked") {
+        return false;
+    }
+    let members = fields
+        .get_all(TRANSFER_ENCODING)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    members
+        .map(|member| member.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii())
+        .any(|name| CODINGS.iter().any(|coding| name.eq_ignore_ascii_case(coding.as_bytes())))
 }
 
 /// The length that all members of all `Content-Length` fields state (RFC 9110 §8.6).
@@ -89,8 +105,18 @@ mod tests {
     fn a_response_with_two_framings_or_an_unknown_coding_has_no_single_end() {
         let (chunked, length) = (("transfer-encoding", "chunked"), ("content-length", "5"));
         let coded = |coding| settled(Version::HTTP_11, 200, &[("transfer-encoding", coding)]);
-        assert!(coded("chunked").is_ok() && coded("Chunked").is_ok());
-        for wrong in ["", "gzip", "gzip, chunked", "chunked, chunked", "identity", "chunked;a=b"] {
+        for right in ["chunked", "Chunked", "identity", "none-of-any-registry", ""] {
+            assert!(coded(right).is_ok(), "{right:?}");
+        }
+        for wrong in [
+            "gzip",
+            "gzip, chunked",
+            "chunked, chunked",
+            "chunked, x",
+            "x, Chunked",
+            "chunked;a=b",
+            "chunked ,",
+        ] {
             assert_eq!(coded(wrong), Err(Fault::TransferEncoding), "{wrong:?}");
         }
         assert_eq!(settled(Version::HTTP_11, 200, &[chunked, chunked]), Err(Fault::TransferEncoding));
