@@ -2,8 +2,9 @@
 
 use crate::common::{Node, Origin, in_time};
 use shoal::proto::swarm::Roles;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -55,8 +56,20 @@ fn text(path: PathBuf) -> String {
 pub(crate) const SUPERPEER: Roles = Roles { edge: false, superpeer: true };
 pub(crate) const BOTH: Roles = Roles { edge: true, superpeer: true };
 
+/// An address that no other socket of the stories gets until a node takes it: no two calls give the same, and systems choose
+/// ports by themselves from above these.
 fn free_address() -> SocketAddr {
-    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    const PORTS: std::ops::Range<u16> = 10_000..30_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let count = u32::from(PORTS.end - PORTS.start);
+    // So that two runs at a time begin at different places.
+    let first = std::process::id().wrapping_mul(641);
+    let addresses = std::iter::repeat_with(|| {
+        let port = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % count;
+        SocketAddr::from((Ipv4Addr::LOCALHOST, PORTS.start + port as u16))
+    });
+    let mut free = addresses.take(count as usize).filter(|address| UdpSocket::bind(address).is_ok());
+    free.next().expect("a free port")
 }
 
 impl Fleet {
